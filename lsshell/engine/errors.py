@@ -1,0 +1,12 @@
+"""What can go wrong in the engine, said to people."""
+
+
+class EngineError(Exception):
+    """Bad input or an impossible request. The message says what was wrong and what to do.
+
+    Raised before any state changes: the engine is left as it was.
+    """
+
+
+class Cancelled(Exception):  # noqa: N818 - a request, not an error
+    """The user asked to stop. The point of the last accepted step stays valid."""

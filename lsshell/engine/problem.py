@@ -1,0 +1,307 @@
+"""The training problem as functions of one flat parameter vector θ (p,)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lsshell.engine.errors import Cancelled, EngineError
+
+if TYPE_CHECKING:
+    from lsshell.engine.data import DataSet
+
+DEFAULT_CHUNK = 2048
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one tensor of the network lives in θ: θ[offset : offset + size] viewed as `shape`."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+    @property
+    def is_weight(self) -> bool:
+        """Weights (matrices, filters) as against biases and normalisation parameters."""
+        return len(self.shape) >= 2
+
+
+@dataclass(frozen=True)
+class TestMetrics:
+    """Unpenalised loss on the test examples, with accuracy in [0, 1] or RMSE (target units)."""
+
+    loss: float
+    accuracy: float | None
+    rmse: float | None
+
+
+class Problem:
+    """A network, a data set and a loss, seen as L(θ) for a flat θ (p,).
+
+    L is the mean over the **full** training set, evaluated in chunks of `chunk` examples:
+    cross-entropy (classification) or mean squared error over examples and outputs (regression,
+    no factor ½). Dropout is off and batch-norm statistics are frozen; `notices` says so.
+
+    The network's parameters and their gradients are views of two flat buffers, so nothing is
+    concatenated. L is formed from the outputs in float64 (float32 where the device has no
+    float64): near zero loss, float32 cross-entropy is mostly rounding.
+
+    `gradients` counts the work in units of one loss-and-gradient (a Hessian- or
+    Gauss-Newton-vector product counts 2). `cancelled` is asked before each evaluation.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSet,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        chunk: int | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.accumulate = torch.float32 if self.device.type == "mps" else torch.float64
+        self.data = data
+        self.chunk = chunk or DEFAULT_CHUNK
+        self.cancelled = cancelled
+        self.gradients = 0
+        self.network = network.to(self.device, dtype).eval()
+        self.parameters = [q for q in network.parameters() if q.requires_grad]
+        if not self.parameters:
+            raise EngineError("the network has no trainable parameters")
+        self.slots = self._flatten()
+        self.notices = self._notices()
+        self.x_train, self.y_train = self._place_pair(data.x_train, data.y_train)
+        self.x_test, self.y_test = self._place_pair(data.x_test, data.y_test)
+        self._check_fit()
+
+    # -- layout ------------------------------------------------------------------------------
+
+    def _flatten(self) -> tuple[Slot, ...]:
+        """Moves parameters and gradients into two flat buffers; the tensors become views."""
+        p = sum(q.numel() for q in self.parameters)
+        self.theta = torch.empty(p, device=self.device, dtype=self.dtype)
+        self._gradient = torch.zeros(p, device=self.device, dtype=self.dtype)
+        names = {id(q): name for name, q in self.network.named_parameters()}
+        slots, offset = [], 0
+        for q in self.parameters:
+            slot = Slot(names[id(q)], tuple(q.shape), offset, q.numel())
+            view = self.theta[offset : offset + slot.size].view(slot.shape)
+            view.copy_(q.detach())
+            q.data = view
+            q.grad = self._gradient[offset : offset + slot.size].view(slot.shape)
+            slots.append(slot)
+            offset += slot.size
+        return tuple(slots)
+
+    def _notices(self) -> tuple[str, ...]:
+        modules = list(self.network.modules())
+        dropout = sum(isinstance(m, _DROPOUT) for m in modules)
+        frozen = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
+        notices = []
+        if dropout:
+            notices.append(f"dropout is off ({dropout} layers)")
+        if frozen:
+            notices.append(f"batch-norm statistics are frozen ({frozen} layers)")
+        return tuple(notices)
+
+    def _place_pair(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.to(self.device, self.dtype if x.is_floating_point() else None)
+        y = y.to(self.device, self.accumulate if y.is_floating_point() else None)
+        return x, y
+
+    def _check_fit(self) -> None:
+        """One forward pass on two examples: does this network take this data?"""
+        x, y = self.x_train[:2], self.y_train[:2]
+        given = "×".join(map(str, x.shape[1:]))
+        try:
+            with torch.no_grad():
+                outputs = self.network(x)
+        except (RuntimeError, TypeError, ValueError, IndexError) as e:
+            reason = str(e).splitlines()[0]
+            raise EngineError(
+                f"the network does not take the data {self.data.name} ({given} inputs): {reason}"
+            ) from e
+        if not isinstance(outputs, Tensor):
+            raise EngineError("the network must return one tensor")
+        if self.classification:
+            wanted = self.data.outputs
+            if outputs.ndim != 2 or outputs.shape[1] < wanted:
+                got = "×".join(map(str, outputs.shape[1:]))
+                raise EngineError(
+                    f"the network gives {got or 'scalar'} outputs, "
+                    f"the data {self.data.name} has {wanted} classes"
+                )
+        elif outputs.reshape(2, -1).shape[1] != y.reshape(2, -1).shape[1]:
+            got = outputs.reshape(2, -1).shape[1]
+            raise EngineError(
+                f"the network gives {got} outputs, the data {self.data.name} has "
+                f"{y.reshape(2, -1).shape[1]} targets"
+            )
+
+    @property
+    def p(self) -> int:
+        """Number of trainable parameters."""
+        return self.theta.numel()
+
+    @property
+    def classification(self) -> bool:
+        return self.data.task == "classification"
+
+    def tensors(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of θ (p,) under the network's names and shapes."""
+        return {s.name: theta[s.offset : s.offset + s.size].view(s.shape) for s in self.slots}
+
+    def place(self, theta: Tensor) -> None:
+        """Puts θ (p,) into the network."""
+        if theta.data_ptr() != self.theta.data_ptr():
+            self.theta.copy_(theta)
+
+    # -- loss and its derivatives ------------------------------------------------------------
+
+    def chunks(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(inputs, targets) in slices of at most `chunk` examples."""
+        return zip(x.split(self.chunk), y.split(self.chunk), strict=True)
+
+    def loss_sum(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Σ over the examples given of the per-example loss, formed in `accumulate` precision."""
+        outputs = outputs.to(self.accumulate)
+        if self.classification:
+            return nn.functional.cross_entropy(outputs, y, reduction="sum")
+        outputs = outputs.reshape(len(y), -1)
+        return (outputs - y.reshape(len(y), -1)).square().sum() / outputs.shape[1]
+
+    def loss(self, theta: Tensor) -> float:
+        """L(θ) over the full training set. Raises EngineError where it is not finite."""
+        return self._mean_loss(theta, self.x_train, self.y_train)[0]
+
+    def loss_and_gradient(self, theta: Tensor, out: Tensor | None = None) -> tuple[float, Tensor]:
+        """L(θ) and ∇L(θ) (p,), the latter written to `out` if given.
+
+        Raises EngineError where L is not finite, Cancelled where the user asked to stop.
+        """
+        self._begin(theta, cost=1)
+        self._gradient.zero_()
+        n = len(self.x_train)
+        total = torch.zeros((), device=self.device, dtype=self.accumulate)
+        for x, y in self.chunks(self.x_train, self.y_train):
+            part = self.loss_sum(self.network(x), y)
+            (part / n).backward()
+            total += part.detach()
+        loss = self._finite(total.item() / n)
+        if out is None:
+            return loss, self._gradient.clone()
+        return loss, out.copy_(self._gradient)
+
+    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+        """∇²L(θ)·v (p,) by double backward, exact, over the full training set."""
+        self._begin(theta, cost=2)
+        n, product = len(self.x_train), torch.zeros_like(v)
+        for x, y in self.chunks(self.x_train, self.y_train):
+            part = self.loss_sum(self.network(x), y) / n
+            gradient = torch.autograd.grad(part, self.parameters, create_graph=True)
+            self._add_flat(product, self.gradient_of(self._inner(gradient, v)))
+        return product
+
+    def gauss_newton_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+        """Jᵀ(∇²ℓ)J·v (p,): J the Jacobian of the outputs, ∇²ℓ the loss's Hessian in the outputs.
+
+        Positive semidefinite; equals ∇²L where the outputs are linear in θ.
+        J·v is taken by differentiating the (linear) vector-Jacobian product.
+        """
+        self._begin(theta, cost=2)
+        n, product = len(self.x_train), torch.zeros_like(v)
+        for x, y in self.chunks(self.x_train, self.y_train):
+            outputs = self.network(x)
+            u = torch.zeros_like(outputs, requires_grad=True)
+            vjp = torch.autograd.grad(
+                outputs, self.parameters, u, create_graph=True, materialize_grads=True
+            )
+            (jv,) = torch.autograd.grad(self._inner(vjp, v), u)
+            curvature = self._output_curvature(outputs.detach(), jv, y) / n
+            self._add_flat(
+                product,
+                torch.autograd.grad(outputs, self.parameters, curvature, materialize_grads=True),
+            )
+        return product
+
+    def _output_curvature(self, outputs: Tensor, jv: Tensor, y: Tensor) -> Tensor:
+        """∇²ℓ·(Jv), a row an example: softmax cross-entropy, or squared error."""
+        if self.classification:
+            q = outputs.to(self.accumulate).softmax(1)
+            z = q * jv
+            return (z - q * z.sum(1, keepdim=True)).to(jv.dtype)
+        return 2.0 * jv / outputs.reshape(len(y), -1).shape[1]
+
+    def gradient_of(self, scalar: Tensor, *, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """Gradient of a scalar by the network's parameters, zeros where it does not depend."""
+        return torch.autograd.grad(
+            scalar, self.parameters, create_graph=create_graph, materialize_grads=True
+        )
+
+    def _inner(self, parts: tuple[Tensor, ...], v: Tensor) -> Tensor:
+        views = self.tensors(v).values()
+        return torch.stack([(a * b).sum() for a, b in zip(parts, views, strict=True)]).sum()
+
+    def _add_flat(self, flat: Tensor, parts: tuple[Tensor, ...]) -> None:
+        for view, part in zip(self.tensors(flat).values(), parts, strict=True):
+            view.add_(part)
+
+    # -- predictions -------------------------------------------------------------------------
+
+    def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Network outputs (n, k) for inputs x, in chunks, without gradient."""
+        self._begin(theta, cost=0)
+        with torch.no_grad():
+            return torch.cat([self.network(part) for part in x.split(self.chunk)])
+
+    def test(self, theta: Tensor) -> TestMetrics:
+        """Loss and accuracy (or RMSE) on the test examples at θ."""
+        return self._metrics(theta, self.x_test, self.y_test)
+
+    def train_metrics(self, theta: Tensor) -> TestMetrics:
+        """The same on the training examples."""
+        return self._metrics(theta, self.x_train, self.y_train)
+
+    def _metrics(self, theta: Tensor, x: Tensor, y: Tensor) -> TestMetrics:
+        loss, right = self._mean_loss(theta, x, y)
+        if self.classification:
+            return TestMetrics(loss, right / len(y), None)
+        return TestMetrics(loss, None, math.sqrt(loss))
+
+    def _mean_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[float, int]:
+        self._begin(theta, cost=0)
+        total = torch.zeros((), device=self.device, dtype=self.accumulate)
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        with torch.no_grad():
+            for part, target in self.chunks(x, y):
+                outputs = self.network(part)
+                total += self.loss_sum(outputs, target)
+                if self.classification:
+                    right += (outputs.argmax(1) == target).sum()
+        return self._finite(total.item() / len(x)), int(right)
+
+    # -- house rules -------------------------------------------------------------------------
+
+    def _begin(self, theta: Tensor, *, cost: int) -> None:
+        if self.cancelled():
+            raise Cancelled
+        self.place(theta)
+        self.gradients += cost
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise EngineError(
+                f"the loss is {loss}: the parameters or the data hold values too large or NaN"
+            )
+        return loss
