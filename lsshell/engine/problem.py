@@ -203,6 +203,12 @@ class Problem:
             return loss, self._gradient.clone()
         return loss, out.copy_(self._gradient)
 
+    def begin_gradient(self) -> Tensor:
+        """The zeroed buffer (p,) into which the next backward pass adds; for training loops."""
+        if self.cancelled():
+            raise Cancelled
+        return self._gradient.zero_()
+
     def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
         """∇²L(θ)·v (p,) by double backward, exact, over the full training set."""
         self._begin(theta, cost=2)

@@ -1,0 +1,65 @@
+"""What the engine tells whoever listens. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lsshell.engine.path import Point
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A long task moved on: `done` of `total` units (0: unknown), with a few words on how it goes."""
+
+    task: str
+    done: int
+    total: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The corrector brought a predicted point back: gradients spent, |L − L*| left."""
+
+    gradients: int
+    residual: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A trial step of this length (parameter space) was refused; a shorter one follows."""
+
+    length: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A step was accepted and its point recorded."""
+
+    point: Point
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Test metrics and every cheap regulariser were taken at a recorded point."""
+
+    point: Point
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The walk ended; `reason` is a sentence for people."""
+
+    reason: str
+
+
+Event = Progress | Corrected | Refused | Stepped | Measured | Stopped
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The listener for those who do not listen."""

@@ -1,0 +1,156 @@
+"""The level set {L = L*}: its residual, its tangent space, and the Newton corrector onto it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.problem import Problem
+
+MAX_CORRECTIONS = 6
+
+
+@dataclass(frozen=True)
+class LevelSet:
+    """{θ : L(θ) = level}; a point is on it where |L − level| ≤ tolerance (both in units of L)."""
+
+    level: float
+    tolerance: float
+
+    def residual(self, loss: float) -> float:
+        """L − L*."""
+        return loss - self.level
+
+    def contains(self, loss: float) -> bool:
+        return abs(self.residual(loss)) <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Split:
+    """∇R = r split by g = ∇L: the tangent part r + νg (p,), and its place relative to g.
+
+    multiplier ν = −r·g/‖g‖², the least-squares multiplier of min R on {L = L*};
+    angle between r and g in degrees, by atan2 of the tangent and the parallel length
+    (acos loses it near 180°, where the constrained minimum is).
+    """
+
+    tangent: Tensor
+    multiplier: float
+    angle_deg: float
+    tangent_norm: float
+    slope_norm: float
+
+    @property
+    def sine(self) -> float:
+        """‖tangent‖/‖r‖ in [0, 1]; 0 at a constrained stationary point."""
+        return self.tangent_norm / self.slope_norm if self.slope_norm else 0.0
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """a·b."""
+    return float(torch.dot(a, b))
+
+
+def norm(a: Tensor) -> float:
+    """‖a‖, accumulated in float64 where the device has it."""
+    wide = torch.float32 if a.device.type == "mps" else torch.float64
+    return float(torch.linalg.vector_norm(a, dtype=wide))
+
+
+def split(slope: Tensor, gradient: Tensor) -> Split:
+    """The rejection of r (p,) from g (p,), with multiplier and angle (Tahir & Katz 2020, §3)."""
+    g_norm, r_norm = norm(gradient), norm(slope)
+    if g_norm == 0.0:
+        return Split(slope.clone(), 0.0, math.nan, r_norm, r_norm)
+    unit = gradient / g_norm
+    parallel = dot(slope, unit)
+    tangent = torch.add(slope, unit, alpha=-parallel)
+    # A second pass: near 180° the first rejection is what rounding left of two long vectors.
+    again = dot(tangent, unit)
+    tangent.sub_(unit, alpha=again)
+    parallel += again
+    length = norm(tangent)
+    angle = math.degrees(math.atan2(length, parallel)) if r_norm else math.nan
+    return Split(tangent, -parallel / g_norm, angle, length, r_norm)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Where the corrector ended: θ, L, g there, every (θ, g) it saw on the way, and success."""
+
+    theta: Tensor
+    loss: float
+    gradient: Tensor
+    trail: tuple[tuple[Tensor, Tensor], ...]
+    first_residual: float
+    converged: bool
+
+
+def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: float) -> Correction:
+    """One-dimensional Newton along g: θ ← θ − (L − L*)·g/‖g‖², until |L − L*| ≤ `within`.
+
+    The minimal-norm Newton step on one equation; quadratic convergence. Far above the level the
+    same step is taken for log L = log L* (same set, and near zero loss far closer to linear).
+    Stops early, unconverged, where the residual no longer falls.
+    """
+    loss, gradient = problem.loss_and_gradient(theta)
+    trail = [(theta, gradient)]
+    first = residual = level_set.residual(loss)
+    for _ in range(MAX_CORRECTIONS):
+        if abs(residual) <= within:
+            break
+        square = norm(gradient) ** 2
+        if square == 0.0 or not math.isfinite(square):
+            break
+        theta = torch.add(theta, gradient, alpha=-newton_length(loss, level_set.level) / square)
+        loss, gradient = problem.loss_and_gradient(theta)
+        trail.append((theta, gradient))
+        previous, residual = residual, level_set.residual(loss)
+        if abs(residual) > 2 * abs(previous):
+            break
+    return Correction(theta, loss, gradient, tuple(trail), first, abs(residual) <= within)
+
+
+def newton_length(loss: float, level: float) -> float:
+    """By how much to lower L in one Newton step: L − L*, or L·log(L/L*) well above the level."""
+    if loss > 1.1 * level > 0.0:
+        return loss * math.log(loss / level)
+    return loss - level
+
+
+def move_to(
+    problem: Problem, level_set: LevelSet, theta: Tensor, *, budget: int = 500
+) -> tuple[Tensor, float]:
+    """Brings any θ onto the level set: damped Newton steps along g, at most `budget` gradients.
+
+    Returns θ and L with |L − L*| ≤ tolerance/10. Raises LevelNotReached with the closest loss
+    where the steps no longer help.
+    """
+    within = level_set.tolerance / 10
+    loss, gradient = problem.loss_and_gradient(theta)
+    spent, damping = 1, 1.0
+    while abs(level_set.residual(loss)) > within:
+        square = norm(gradient) ** 2
+        if spent >= budget or damping < 1e-6 or square == 0.0:
+            raise LevelNotReached(loss)
+        length = newton_length(loss, level_set.level)
+        trial = torch.add(theta, gradient, alpha=-damping * length / square)
+        trial_loss, trial_gradient = problem.loss_and_gradient(trial)
+        spent += 1
+        if abs(level_set.residual(trial_loss)) < abs(level_set.residual(loss)):
+            theta, loss, gradient = trial, trial_loss, trial_gradient
+            damping = min(1.0, 2 * damping)
+        else:
+            damping /= 2
+    return theta, loss
+
+
+class LevelNotReached(Exception):  # noqa: N818 - carries the closest loss to whoever words it
+    """The corrector could not bring θ to the level; `closest` is the loss it came to."""
+
+    def __init__(self, closest: float) -> None:
+        super().__init__(f"closest loss {closest:g}")
+        self.closest = closest

@@ -1,0 +1,23 @@
+"""How to choose the next point on the level set: one small file a method."""
+
+from __future__ import annotations
+
+from lsshell.engine.steppers.gradient import Gradient
+from lsshell.engine.steppers.paper import Paper, PaperRates
+from lsshell.engine.steppers.quasi_newton import QuasiNewton
+from lsshell.engine.steppers.stepper import Objective, Position, Stalled, Stepper, Terrain
+
+STEPPERS: dict[str, type[Stepper]] = {s.name: s for s in (QuasiNewton, Gradient, Paper)}
+
+__all__ = [
+    "STEPPERS",
+    "Gradient",
+    "Objective",
+    "Paper",
+    "PaperRates",
+    "Position",
+    "QuasiNewton",
+    "Stalled",
+    "Stepper",
+    "Terrain",
+]

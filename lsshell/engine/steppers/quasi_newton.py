@@ -1,0 +1,69 @@
+"""`quasi-newton`: L-BFGS on the Lagrangian, in the tangent space of the level set."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.levelset import Correction, dot, norm
+from lsshell.engine.steppers.inverse_hessian import InverseHessian
+from lsshell.engine.steppers.stepper import Position, Terrain
+from lsshell.engine.steppers.tangent_descent import FIRST_STEP, TangentDescent
+
+MEMORY = 100
+# Bytes that the memory may take; fewer pairs where the network is large.
+BUDGET = 4 << 30
+FEWEST = 10
+
+
+class QuasiNewton(TangentDescent):
+    """d = −(u − (u·g)/(w·g)·w), u = H(r + νg), w = Hg: the SQP step for min R on {L = L*}.
+
+    H approximates the inverse of ∇²R + ν∇²L by secant pairs s = Δθ, y = Δr + νΔg. The
+    corrector's own gradients are kept as pairs too: they are paid for, and they lie along the
+    stiff directions that the predictor got wrong (on MNIST_FF this halves the gradients that a
+    given R costs).
+    """
+
+    name: ClassVar[str] = "quasi-newton"
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        super().__init__()
+        self.memory = memory
+        self.inverse: InverseHessian | None = None
+
+    def direction(self, terrain: Terrain, here: Position) -> Tensor:
+        t, g = here.split.tangent, here.gradient
+        if self.inverse is None:
+            affordable = BUDGET // (2 * t.numel() * t.element_size())
+            self.inverse = InverseHessian(min(self.memory, max(FEWEST, affordable)), t)
+        if not len(self.inverse):
+            length = FIRST_STEP * max(norm(here.theta), 1e-3)
+            return t * (-length / here.split.tangent_norm)
+        d = self.inverse.constrained_step(t, g)
+        # What rounding left along g would be paid for by the corrector.
+        return d.sub_(g, alpha=dot(d, g) / dot(g, g))
+
+    def forget(self) -> bool:
+        if self.inverse is None or not len(self.inverse):
+            return False
+        self.inverse.clear()
+        self.cap = None
+        return True
+
+    def accepted(
+        self, terrain: Terrain, here: Position, there: Position, correction: Correction
+    ) -> None:
+        assert self.inverse is not None
+        multiplier = there.split.multiplier
+        theta, gradient, slope = here.theta, here.gradient, here.slope
+        # Legs in between cost a ∇R each: taken where that is a handful of passes over θ.
+        for leg_theta, leg_gradient in correction.trail[:-1] if terrain.objective.cheap else ():
+            leg = terrain.at(leg_theta, 0.0, leg_gradient)
+            y = torch.sub(leg_gradient, gradient).mul_(multiplier).add_(leg.slope).sub_(slope)
+            self.inverse.add(leg_theta - theta, y)
+            theta, gradient, slope = leg_theta, leg_gradient, leg.slope
+        y = torch.sub(there.gradient, gradient).mul_(multiplier).add_(there.slope).sub_(slope)
+        self.inverse.add(there.theta - theta, y)

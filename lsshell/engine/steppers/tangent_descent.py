@@ -1,0 +1,116 @@
+"""Predict in the tangent space, correct by Newton, accept on the Lagrangian: shared by steppers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.events import Corrected, Refused
+from lsshell.engine.levelset import Correction, correct, dot, norm
+from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
+
+ARMIJO = 1e-4
+MAX_HALVINGS = 20
+# The first step and the first cap on a step's length, relative to ‖θ‖.
+FIRST_STEP = 1e-3
+FIRST_CAP = 0.02
+# A step is as long as lets the predictor raise the loss by this share of L*.
+RISE = 0.03
+
+
+class TangentDescent(Stepper):
+    """Descends R by tangent directions d of the subclass's choice.
+
+    A trial point θ + αd, re-centred for the residual at θ, is brought back to
+    |L − L*| ≤ tolerance/10, and closer where the expected decrease of R is smaller than what the
+    residual is worth (ν per unit of loss). It is accepted where the Lagrangian
+    R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
+    The cap on ‖αd‖ follows the predictor's own error: the loss it left to the corrector.
+    """
+
+    def __init__(self) -> None:
+        self.cap: float | None = None
+
+    @abstractmethod
+    def direction(self, terrain: Terrain, here: Position) -> Tensor:
+        """A tangent descent direction d (p,): d·g = 0, d·r < 0; its length is the step wished."""
+
+    def accepted(  # noqa: B027 - not every method learns
+        self, terrain: Terrain, here: Position, there: Position, correction: Correction
+    ) -> None:
+        """A step was taken; curvature can be learned from the corrector's trail."""
+
+    def forget(self) -> bool:
+        """Drops what was learned; False where nothing was (then the walk has stalled)."""
+        return False
+
+    def step(self, terrain: Terrain, here: Position) -> Position:
+        while True:
+            there = self._try(terrain, here)
+            if there is not None:
+                return there
+            if not self.forget():
+                raise Stalled(
+                    "no shorter step lowers R within the tolerance: the point is as good as this"
+                    " precision and tolerance allow"
+                )
+
+    def _try(self, terrain: Terrain, here: Position) -> Position | None:
+        parts, level_set = here.split, terrain.level_set
+        d = self.direction(terrain, here)
+        slope = dot(d, parts.tangent)
+        if not slope < 0.0:
+            return None
+        if self.cap is None:
+            self.cap = FIRST_CAP * max(norm(here.theta), 1e-3)
+        alpha = min(1.0, self.cap / norm(d))
+        recentre = level_set.residual(here.loss) / norm(here.gradient) ** 2
+        for halvings in range(MAX_HALVINGS):
+            trial = torch.add(here.theta, d, alpha=alpha).sub_(here.gradient, alpha=recentre)
+            decrease = -alpha * slope
+            correction = correct(
+                terrain.problem, level_set, trial, within=self._within(terrain, here, decrease)
+            )
+            there = self._judge(terrain, here, correction, decrease)
+            if there is not None:
+                self._adapt(terrain, here, correction, halvings)
+                self.accepted(terrain, here, there, correction)
+                return there
+            terrain.listen(Refused(alpha * norm(d), "the loss or R did not come down"))
+            alpha /= 2
+        return None
+
+    def _within(self, terrain: Terrain, here: Position, decrease: float) -> float:
+        """How well to centre: what residual is left must be worth less than the step gains."""
+        level, tolerance = terrain.level_set.level, terrain.level_set.tolerance
+        floor = (1e-12 if here.theta.dtype == torch.float64 else 1e-6) * level
+        worth = abs(here.split.multiplier)
+        wanted = 0.1 * decrease / worth if worth else tolerance
+        return min(tolerance / 10, max(wanted, floor))
+
+    def _judge(
+        self, terrain: Terrain, here: Position, correction: Correction, decrease: float
+    ) -> Position | None:
+        level_set = terrain.level_set
+        if not (correction.converged or level_set.contains(correction.loss)):
+            return None
+        there = terrain.at(correction.theta, correction.loss, correction.gradient)
+        lagrangian = there.value - here.value
+        lagrangian += here.split.multiplier * (there.loss - here.loss)
+        if lagrangian > -ARMIJO * decrease or there.value >= here.value:
+            return None
+        spent = len(correction.trail) - 1
+        if spent:
+            terrain.listen(Corrected(spent, abs(level_set.residual(there.loss))))
+        return there
+
+    def _adapt(
+        self, terrain: Terrain, here: Position, correction: Correction, halvings: int
+    ) -> None:
+        rise = abs(correction.first_residual) / terrain.level_set.level
+        factor = min(1.6, max(0.5, (RISE / max(rise, 1e-9)) ** 0.5))
+        if halvings:
+            factor = min(factor, 0.7)
+        self.cap = factor * norm(correction.theta - here.theta)

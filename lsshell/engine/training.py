@@ -1,0 +1,130 @@
+"""Ordinary training to near-zero loss, and weighted-sum (weight-decay) training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.problem import Problem
+from lsshell.engine.seeds import generator
+
+# Keras's Adam, as in the published experiments (Tahir & Katz 2020, released code).
+ADAM_EPS = 1e-7
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """θ (p,) after training, its full-batch data loss, and why training ended."""
+
+    theta: Tensor
+    loss: float
+    epochs: int
+    reason: str
+
+
+def train(
+    problem: Problem,
+    theta: Tensor,
+    *,
+    epochs: int = 100,
+    rate: float = 1e-3,
+    batch: int = 32,
+    penalty: float = 0.0,
+    until_loss: float | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> TrainingResult:
+    """Adam on mini-batches of loss + penalty·Σ_kernels w² (no factor ½; biases are free).
+
+    Settings are the published ones by default (Adam 1e-3, batches of 32, 100 epochs); batches are
+    drawn anew each epoch from `seed`. Dropout and batch-norm train as usual, then freeze again.
+    Ends early where the mean mini-batch loss of an epoch falls under `until_loss` and the
+    full-batch loss confirms it. Cancelled between batches: the parameters reached are returned.
+    """
+    n = len(problem.x_train)
+    shuffle = generator(seed, "shuffle")
+    flat = torch.nn.Parameter(problem.theta)
+    problem.place(theta)
+    optimizer = torch.optim.Adam([flat], lr=rate, eps=ADAM_EPS)
+    kernels = _kernel_mask(problem) if penalty else None
+    reason, epoch = "epochs", 0
+    problem.network.train()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(shuffle.initial_seed() % 2**63)
+            for epoch in range(1, epochs + 1):
+                mean = 0.0
+                for x, y in _batches(problem, batch, shuffle):
+                    mean += _update(problem, optimizer, flat, x, y, penalty, kernels) / n
+                on_epoch(epoch, mean)
+                if not mean < float("inf"):
+                    raise EngineError(
+                        f"training diverged at epoch {epoch} (loss {mean}): lower --rate"
+                    )
+                if until_loss is not None and mean <= until_loss and _reached(problem, until_loss):
+                    reason = f"loss {until_loss:g} reached"
+                    break
+    except Cancelled:
+        reason, epoch = "interrupted", epoch - 1
+    finally:
+        problem.network.eval()
+    trained = problem.theta.clone()
+    del flat
+    return TrainingResult(trained, _loss_when_stopped(problem, trained), epoch, reason)
+
+
+def _batches(
+    problem: Problem, batch: int, shuffle: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    order = torch.randperm(len(problem.x_train), generator=shuffle).to(problem.device)
+    for part in order.split(batch):
+        yield problem.x_train[part], problem.y_train[part]
+
+
+def _update(
+    problem: Problem,
+    optimizer: torch.optim.Optimizer,
+    flat: torch.nn.Parameter,
+    x: Tensor,
+    y: Tensor,
+    penalty: float,
+    kernels: Tensor | None,
+) -> float:
+    """One Adam step; returns the batch's summed data loss."""
+    gradient = problem.begin_gradient()
+    loss = problem.loss_sum(problem.network(x), y)
+    (loss / len(x)).backward()
+    if kernels is not None:
+        gradient.addcmul_(kernels, flat.detach(), value=2.0 * penalty)
+    flat.grad = gradient
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _kernel_mask(problem: Problem) -> Tensor:
+    mask = torch.zeros_like(problem.theta)
+    views = problem.tensors(mask)
+    for slot in problem.slots:
+        if slot.is_weight:
+            views[slot.name].fill_(1.0)
+    return mask
+
+
+def _reached(problem: Problem, loss: float) -> bool:
+    problem.network.eval()
+    reached = problem.loss(problem.theta) <= loss
+    problem.network.train()
+    return reached
+
+
+def _loss_when_stopped(problem: Problem, theta: Tensor) -> float:
+    """The full-batch loss, also right after the user asked to stop."""
+    asked, problem.cancelled = problem.cancelled, lambda: False
+    try:
+        return problem.loss(theta)
+    finally:
+        problem.cancelled = asked
