@@ -8,5 +8,9 @@ class EngineError(Exception):
     """
 
 
+class NotFiniteError(EngineError):
+    """L is NaN or infinite at a point: no place to go."""
+
+
 class Cancelled(Exception):  # noqa: N818 - a request, not an error
     """The user asked to stop. The point of the last accepted step stays valid."""

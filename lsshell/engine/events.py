@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """A long task moved on: `done` of `total` units (0: unknown), with a few words on how it goes."""
+    """A long task moved on: `done` of `total` units (0: unknown), and a few words on it."""
 
     task: str
     done: int
@@ -37,6 +37,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Started:
+    """A point that a traversal can start from was recorded: after load, train or level."""
+
+    point: Point
+
+
+@dataclass(frozen=True)
 class Stepped:
     """A step was accepted and its point recorded."""
 
@@ -51,13 +58,20 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The parameters of a recorded point, so far only its numbers, are now on record too."""
+
+    point: Point
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The walk ended; `reason` is a sentence for people."""
 
     reason: str
 
 
-Event = Progress | Corrected | Refused | Stepped | Measured | Stopped
+Event = Progress | Corrected | Refused | Started | Stepped | Measured | Kept | Stopped
 Listener = Callable[[Event], None]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
 
 if TYPE_CHECKING:
     from lsshell.engine.data import DataSet
@@ -167,6 +167,21 @@ class Problem:
         if theta.data_ptr() != self.theta.data_ptr():
             self.theta.copy_(theta)
 
+    def state(self, theta: Tensor) -> dict[str, Tensor]:
+        """The network's tensors at θ, with its buffers: what a checkpoint holds."""
+        return self.network.state_dict() | self.tensors(theta)
+
+    def flat(self, state: Mapping[str, Tensor]) -> Tensor:
+        """θ (p,) on the CPU from named tensors (the inverse of `state`)."""
+        return torch.cat([state[s.name].reshape(-1).to("cpu", self.dtype) for s in self.slots])
+
+    def restore(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Takes the buffers of a state and returns its θ (p,) on this problem's device."""
+        for name, buffer in self.network.named_buffers():
+            if name in state:
+                buffer.copy_(state[name])
+        return self.flat(state).to(self.device)
+
     # -- loss and its derivatives ------------------------------------------------------------
 
     def chunks(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -307,7 +322,7 @@ class Problem:
 
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):
-            raise EngineError(
+            raise NotFiniteError(
                 f"the loss is {loss}: the parameters or the data hold values too large or NaN"
             )
         return loss

@@ -55,7 +55,7 @@ class InverseHessian:
         return True
 
     def constrained_step(self, t: Tensor, g: Tensor) -> Tensor:
-        """d = −(u − (u·g)/(w·g)·w) with u = Ht and w = Hg: minimises the model of t with d·g = 0."""
+        """d = −(u − (u·g)/(w·g)·w), u = Ht, w = Hg: minimises the model with d·g = 0."""
         count = len(self._order)
         s, y = self._s[:count], self._y[:count]
         columns = torch.stack([t, g, *(self._y[row] for row in self._fresh)], dim=1)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.events import Corrected
 from lsshell.engine.levelset import dot, norm
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
@@ -82,7 +83,10 @@ class Paper(Stepper):
     def _correct(self, terrain: Terrain, theta: Tensor, p: Tensor) -> Position:
         self.corrected = False
         for corrections in range(self.rates.most_corrections + 1):
-            loss, gradient = terrain.problem.loss_and_gradient(theta)
+            try:
+                loss, gradient = terrain.problem.loss_and_gradient(theta)
+            except NotFiniteError as e:
+                raise Stalled(str(e)) from e
             residual = terrain.level_set.residual(loss)
             if terrain.level_set.contains(loss):
                 if corrections:

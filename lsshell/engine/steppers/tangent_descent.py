@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.events import Corrected, Refused
 from lsshell.engine.levelset import Correction, correct, dot, norm
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
@@ -37,7 +38,7 @@ class TangentDescent(Stepper):
     def direction(self, terrain: Terrain, here: Position) -> Tensor:
         """A tangent descent direction d (p,): d·g = 0, d·r < 0; its length is the step wished."""
 
-    def accepted(  # noqa: B027 - not every method learns
+    def accepted(
         self, terrain: Terrain, here: Position, there: Position, correction: Correction
     ) -> None:
         """A step was taken; curvature can be learned from the corrector's trail."""
@@ -70,10 +71,12 @@ class TangentDescent(Stepper):
         for halvings in range(MAX_HALVINGS):
             trial = torch.add(here.theta, d, alpha=alpha).sub_(here.gradient, alpha=recentre)
             decrease = -alpha * slope
-            correction = correct(
-                terrain.problem, level_set, trial, within=self._within(terrain, here, decrease)
-            )
-            there = self._judge(terrain, here, correction, decrease)
+            within = self._within(terrain, here, decrease)
+            try:
+                correction = correct(terrain.problem, level_set, trial, within=within)
+                there = self._judge(terrain, here, correction, decrease)
+            except NotFiniteError:
+                there = None
             if there is not None:
                 self._adapt(terrain, here, correction, halvings)
                 self.accepted(terrain, here, there, correction)

@@ -1,0 +1,5 @@
+"""`python -m lsshell`."""
+
+from lsshell.cli import main
+
+main()

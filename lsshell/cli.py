@@ -1,0 +1,345 @@
+"""`lsshell`, `lsshell repl`, `run`, `replay`, `resume`, `batch`, `doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from lsshell import __version__
+
+if TYPE_CHECKING:
+    from lsshell.sessions.session import Session
+
+DONE, FAILED, WRONG_USAGE, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = App(
+    name="lsshell",
+    help="Walk neural networks along the level sets of their training loss.",
+    version=__version__,
+    help_format="plaintext",
+)
+app.register_install_completion_command()
+
+Variables = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def main() -> None:
+    """The command `lsshell`."""
+    sys.exit(run_cli(sys.argv[1:]))
+
+
+def run_cli(words: list[str]) -> int:
+    """Runs a command line; returns the exit code."""
+    try:
+        found = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as e:
+        _complain(f"{' '.join(str(e).split())}\n`lsshell --help` shows how it is used.")
+        return WRONG_USAGE
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone: no more words
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return found if isinstance(found, int) else DONE
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"lsshell: {text}\n")
+
+
+@app.default
+def start() -> int:
+    """Open the REPL."""
+    return repl()
+
+
+@app.command
+def repl(*, session: Path | None = None, set_: Variables = ()) -> int:
+    """Open the REPL; with no terminal, read commands from standard input.
+
+    Parameters
+    ----------
+    session
+        The folder to write the session to (sessions/DATE-session).
+    set_
+        NAME=VALUE for ${NAME} in commands. May be repeated.
+    """
+    from lsshell.sessions.errors import CommandError, SessionError
+
+    try:
+        opened = _session(session, "session", set_)
+    except (CommandError, SessionError) as e:
+        _complain(str(e))
+        return WRONG_USAGE
+    return _converse(opened)
+
+
+@app.command
+def run(
+    script: str, /, *, set_: Variables = (), session: Path | None = None, json: Json = False
+) -> int:
+    """Run a script; - reads it from standard input. Ends at the first failed command.
+
+    Parameters
+    ----------
+    script
+        FILE.lss, or -.
+    set_
+        NAME=VALUE for ${NAME} in the script. May be repeated.
+    session
+        The folder to write the session to (sessions/DATE-SCRIPT); it must not hold one.
+    json
+        Print one JSON object a command on standard output, and nothing else there.
+    """
+    from lsshell.printing import JsonPrinter, Printer
+    from lsshell.sessions.errors import CommandError, SessionError
+    from lsshell.sessions.language import Line
+    from lsshell.sessions.session import read_lines
+
+    printer = JsonPrinter() if json else Printer(echo=True)
+    try:
+        if script == "-":
+            text = sys.stdin.read()
+            lines = [Line("<stdin>", k, t) for k, t in enumerate(text.splitlines(), start=1)]
+            name = "stdin"
+        else:
+            path = Path(script)
+            lines, name = read_lines(path), path.stem
+        opened = _session(session, name, set_)
+    except (CommandError, SessionError) as e:
+        _complain(str(e))
+        return FAILED
+    opened.listen = printer.hear
+    if script != "-":
+        opened.begin_script(Path(script))
+    return _execute_all(opened, lines, printer)
+
+
+@app.command
+def replay(
+    path: Path, /, *, check: bool = False, session: Path | None = None, json: Json = False
+) -> int:
+    """Run a saved session again; with --check, compare each recorded result.
+
+    Exit code 3 and the first difference where one differs. Results are compared bit for bit where
+    versions, machine and threads are those of the record, otherwise within tolerances.
+
+    Parameters
+    ----------
+    path
+        A session's folder, or its session.lss.
+    check
+        Compare, and stop at the first difference.
+    session
+        Keep the new session in this folder; otherwise it is thrown away.
+    json
+        Print one JSON object a command.
+    """
+    import tempfile
+
+    from lsshell.interrupts import Interrupts
+    from lsshell.printing import JsonPrinter, Printer
+    from lsshell.sessions.errors import SessionError
+    from lsshell.sessions.replay import replay as replay_session
+    from lsshell.sessions.session import Session
+
+    printer = JsonPrinter() if json else Printer(echo=True)
+    with tempfile.TemporaryDirectory(prefix="lsshell-replay-") as temporary:
+        opened = Session(session or Path(temporary) / "session", listen=printer.hear)
+        try:
+            with Interrupts(opened.cancel).watched() as interrupts:
+                found = replay_session(path, opened, check=check, outcome=printer.say)
+        except SessionError as e:
+            _complain(str(e))
+            return FAILED
+        finally:
+            opened.close()
+    if interrupts.asked:
+        return INTERRUPTED
+    if found.failed is not None:
+        return FAILED
+    if found.difference is not None:
+        printer.notice(f"differs: {found.difference}")
+        return DIFFERS
+    if check:
+        how = "bit for bit" if not found.elsewhere else "within tolerances"
+        why = f" ({'; '.join(found.elsewhere)})" if found.elsewhere else ""
+        printer.notice(f"identical: {found.compared} results of {found.commands} commands agree"
+                       f" {how}{why}" if not found.elsewhere else
+                       f"agrees: {found.compared} results of {found.commands} commands agree"
+                       f" {how}{why}")  # fmt: skip
+    return DONE
+
+
+@app.command
+def resume(folder: Path, /) -> int:
+    """Go on with a session where it ended or was killed: the REPL, or commands from standard input.
+
+    Parameters
+    ----------
+    folder
+        The session's folder.
+    """
+    from lsshell.sessions.errors import SessionError
+    from lsshell.sessions.resume import resume as resume_session
+
+    try:
+        opened, notices = resume_session(folder)
+    except SessionError as e:
+        _complain(str(e))
+        return FAILED
+    for notice in notices:
+        _complain(notice)
+    here = opened.engine.path.here
+    if here is not None:
+        from lsshell.sessions.points import point_words
+
+        _complain(f"at {point_words(here)}")
+    return _converse(opened)
+
+
+@app.command
+def batch(
+    *scripts: Path,
+    matrix: Path | None = None,
+    jobs: int = 1,
+    session: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Run scripts side by side, each in its own process and session; a table of results at the end.
+
+    A failed one does not stop the others; exit code 1 if any failed.
+
+    Parameters
+    ----------
+    scripts
+        FILE.lss …
+    matrix
+        A TOML file of variables, seed = [0, 1, 2]; every combination is run.
+    jobs
+        How many at a time.
+    session
+        The folder for the sessions and results.json (sessions/DATE-batch).
+    json
+        Print one JSON object a run.
+    """
+    import json as json_module
+    import os
+    import threading
+    from dataclasses import asdict
+
+    from lsshell.interrupts import Interrupts
+    from lsshell.printing import Printer
+    from lsshell.sessions.batch import plan, read_matrix, results_table, run_batch
+    from lsshell.sessions.errors import SessionError
+    from lsshell.sessions.journal import new_folder
+    from lsshell.sessions.session import SESSIONS_VARIABLE
+
+    if not scripts or jobs < 1:
+        _complain("batch needs at least one script, and --jobs at least 1")
+        return WRONG_USAGE
+    printer, cancelled = Printer(echo=False), threading.Event()
+    folder = session or new_folder(Path(os.environ.get(SESSIONS_VARIABLE, "sessions")), "batch")
+    try:
+        planned = plan(scripts, read_matrix(matrix) if matrix else {}, folder)
+        done = iter(range(1, len(planned) + 1))
+        with Interrupts(cancelled.set).watched():
+            rows = run_batch(
+                planned,
+                workers=jobs,
+                folder=folder,
+                finished=lambda row: printer.notice(
+                    f"{next(done)}/{len(planned)} {'done' if row.ok else 'FAILED'} {row.session}"
+                ),
+                cancelled=cancelled,
+            )
+    except (SessionError, OSError) as e:
+        _complain(str(e))
+        return FAILED
+    if json:
+        for row in rows:
+            sys.stdout.write(json_module.dumps(asdict(row)) + "\n")
+    else:
+        sys.stdout.write(f"{results_table(rows)}\nresults in {folder / 'results.json'}\n")
+    if cancelled.is_set():
+        return INTERRUPTED
+    return DONE if all(row.ok for row in rows) else FAILED
+
+
+@app.command
+def doctor(*, root: Path | None = None) -> int:
+    """Show versions, devices and the data sets found.
+
+    Parameters
+    ----------
+    root
+        The folder of mnist, fashion-mnist and cifar10.
+    """
+    from lsshell.doctor import examine
+
+    report, sound = examine(root)
+    sys.stdout.write(f"{report}\n")
+    return DONE if sound else FAILED
+
+
+def _session(folder: Path | None, name: str, assignments: tuple[str, ...]) -> Session:
+    from lsshell.sessions.session import Session
+
+    session = Session(folder, name=name)
+    for text in assignments:
+        session.set_variable(text)
+    return session
+
+
+def _converse(session: Session) -> int:
+    """The REPL on a terminal, lines of standard input otherwise."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from lsshell.repl import Repl
+
+        return Repl(session).run()
+    from lsshell.printing import Printer
+    from lsshell.sessions.language import Line
+
+    lines = (Line("<stdin>", k, t.rstrip("\n")) for k, t in enumerate(sys.stdin, start=1))
+    printer = Printer(echo=False)
+    session.listen = printer.hear
+    return _execute_all(session, lines, printer)
+
+
+def _execute_all(session: Session, lines: object, printer: object) -> int:
+    """Executes lines until one fails, quits or is interrupted; says where the session is."""
+    from lsshell.interrupts import Interrupts
+    from lsshell.sessions.errors import SessionError
+
+    code = DONE
+    with Interrupts(session.cancel).watched() as interrupts:
+        try:
+            for line in lines:
+                outcome = session.execute(line, printer.say)
+                if outcome is None:
+                    continue
+                if interrupts.asked or (outcome.reply is not None and outcome.reply.interrupted):
+                    code = INTERRUPTED
+                    break
+                if outcome.failure is not None:
+                    code = FAILED
+                    break
+                if outcome.reply is not None and outcome.reply.quits:
+                    break
+        except SessionError as e:
+            printer.notice(f"lsshell: {e}")
+            code = FAILED
+        finally:
+            folder = session.folder if session.journal is not None else None
+            session.close()
+    if code == INTERRUPTED:
+        printer.notice(
+            f"interrupted; `lsshell resume {folder}` goes on" if folder else "interrupted"
+        )
+    elif folder is not None:
+        printer.notice(f"session in {folder}")
+    return code

@@ -1,0 +1,686 @@
+"""The state that a session drives, and what can be done to it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.checkpoints import apply_checkpoint, read_checkpoint, write_checkpoint
+from lsshell.engine.comparison import ComparisonRow, weight_decay_sweep
+from lsshell.engine.data import DataSet, load_data
+from lsshell.engine.errors import EngineError
+from lsshell.engine.events import (
+    Kept,
+    Listener,
+    Measured,
+    Progress,
+    Started,
+    Stepped,
+    Stopped,
+    silent,
+)
+from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
+from lsshell.engine.networks import build_network
+from lsshell.engine.path import Path, Point, Projection, principal_coordinates
+from lsshell.engine.problem import Problem
+from lsshell.engine.recording import Recorder, observe_cheap
+from lsshell.engine.regularizers import REGULARIZERS, Regularizer, WeightedSum, make_regularizer
+from lsshell.engine.steppers import STEPPERS, PaperRates, Position, Stepper, Terrain
+from lsshell.engine.steppers.paper import TABULAR, Paper
+from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
+from lsshell.engine.store import PointStore
+from lsshell.engine.training import TrainingResult, train
+from lsshell.engine.walk import Until, walk
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DEFAULT_TOLERANCE = 0.01  # of L*
+PAPER_TOLERANCE = 1e-5
+# Predictor steps of the published runs (Tahir & Katz 2020, released configurations).
+PAPER_STEPS = {
+    "iris-ff": 20_000,
+    "mpg-ff": 30_000,
+    "mnist-conv": 5_000,
+    "mnist-ff": 10_000,
+    "cifar10-conv": 20_000,
+}
+DEFAULT_STEPS = 400
+MOST_RECORDED, MOST_MEASURED = 500, 100
+
+
+@dataclass(frozen=True)
+class WalkRequest:
+    """What a walk is asked for; None takes the default that the engine documents.
+
+    steps: 400, or the published number for `paper`; record: keep θ every so many steps (so that
+    at most 500 are kept); measure: test loss every so many steps (at most 100 times); until:
+    regulariser name → value that ends the walk; angle in degrees; memory: secant pairs.
+    """
+
+    method: str = "quasi-newton"
+    steps: int | None = None
+    until: Mapping[str, float] = field(default_factory=dict)
+    until_angle: float | None = None
+    seconds: float | None = None
+    ascend: bool = False
+    record: int | None = None
+    measure: int | None = None
+    memory: int = MEMORY
+    rate_min: float | None = None
+    rate_max: float | None = None
+    corrector_rate: float | None = None
+    stop_after: int | None = None  # end here, with records as for all of `steps`: for replay
+
+
+@dataclass(frozen=True)
+class WalkResult:
+    """Points at both ends, steps taken and refused, why it ended, and a hash of the last θ."""
+
+    start: Point
+    end: Point
+    steps: int
+    refused: int
+    reason: str
+    theta: str
+
+
+@dataclass(frozen=True)
+class _UntilRegularizer:
+    name: str
+    target: float
+    regularizer: Regularizer
+
+    def value(self, position: Position) -> float:
+        return self.regularizer.value(position.theta)
+
+
+class Engine:
+    """Problem, θ, level set, regularisers and path, with one method for each verb.
+
+    Every method checks before it changes anything: an EngineError leaves the state as it was.
+    `cancel` may be set from any thread; the verb under way stops between gradients at a valid
+    point.
+    """
+
+    def __init__(self, store: PointStore | None = None, listen: Listener = silent) -> None:
+        self.listen = listen
+        self.cancel = threading.Event()
+        self.seed = 0
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.dtype = "float32"
+        self.chunk: int | None = None
+        self.data: DataSet | None = None
+        self.data_words = ""
+        self.model_words = ""
+        self.problem: Problem | None = None
+        self.theta: Tensor | None = None
+        self.level_set: LevelSet | None = None
+        self.sum = WeightedSum()
+        self.path = Path(store)
+        self._rebuild: tuple[Sequence[str], str | None, Mapping[str, str]] | None = None
+        self._recorder: Recorder | None = None
+        self._walker: tuple[tuple[Any, ...], Stepper, Tensor] | None = None
+
+    # -- what there is to walk on ------------------------------------------------------------
+
+    def use_device(self, name: str) -> None:
+        """`cpu`, `cuda`, `cuda:1`, `mps`; the problem moves there."""
+        try:
+            device = torch.device(name)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as e:
+            reason = str(e).splitlines()[0]
+            raise EngineError(f"no device {name} on this machine: {reason}") from e
+        if device.type == "mps" and self.dtype == "float64":
+            raise EngineError("mps has no float64: say `dtype float32` first")
+        self._remake(device=name)
+
+    def use_dtype(self, name: str) -> None:
+        """`float32` or `float64`, for parameters, data and arithmetic."""
+        if name not in DTYPES:
+            raise EngineError(f"no dtype {name}: float32 or float64")
+        if name == "float64" and self.device.startswith("mps"):
+            raise EngineError("mps has no float64: say `device cpu` first")
+        self._remake(dtype=name)
+
+    def load_data(self, words: str, name: str, chunk: int | None, **options: Any) -> DataSet:
+        """Reads a data set (see `load_data`); a network already built must take it."""
+        data = load_data(name, seed=self.seed, **options)
+        if self.problem is not None:
+            problem = self._problem(self.problem.network, data, chunk)
+            self._adopt(problem, self.problem_theta())
+        self.data, self.data_words, self.chunk = data, words, chunk
+        return data
+
+    def build_model(
+        self, spec: Sequence[str], activation: str | None, options: Mapping[str, str]
+    ) -> Problem:
+        """Builds and initialises a network under the session's seed, for the data loaded."""
+        data = self._data()
+        network = build_network(
+            spec, data, activation=activation, seed=self.seed, factory_options=options
+        )
+        problem = self._problem(network, data, self.chunk)
+        self._rebuild = (spec, activation, options)
+        self.model_words = " ".join(spec)
+        self._adopt(problem, problem.theta.clone())
+        return problem
+
+    def _problem(
+        self,
+        network: torch.nn.Module,
+        data: DataSet,
+        chunk: int | None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> Problem:
+        return Problem(
+            network,
+            data,
+            device=device or self.device,
+            dtype=DTYPES[dtype or self.dtype],
+            chunk=chunk,
+            cancelled=self.cancel.is_set,
+        )
+
+    def _remake(self, device: str | None = None, dtype: str | None = None) -> None:
+        if self.problem is not None:
+            theta = self.problem_theta()
+            problem = self._problem(
+                self.problem.network, self.problem.data, self.chunk, device, dtype
+            )
+            self._adopt(problem, theta.to(problem.device, problem.dtype))
+        self.device = device or self.device
+        self.dtype = dtype or self.dtype
+
+    def _adopt(self, problem: Problem, theta: Tensor) -> None:
+        """A new problem: points of another parameter space stay on disk but out of the path."""
+        if self.problem is not None and self.path.points:
+            self.path = Path(self.path.store, self.path.next_index)
+        self.problem, self.theta = problem, theta
+        self.level_set, self._recorder, self._walker = None, None, None
+        self.sum = WeightedSum()
+
+    def problem_theta(self) -> Tensor:
+        """θ (p,) of the current point; raises EngineError before `model` or `load`."""
+        self.ready()
+        assert self.theta is not None
+        return self.theta
+
+    def ready(self) -> Problem:
+        """The problem; raises EngineError that says which of data and model is missing."""
+        self._data()
+        if self.problem is None:
+            raise EngineError("no network yet: say `model` (for example `model mnist-ff`) first")
+        return self.problem
+
+    def _data(self) -> DataSet:
+        if self.data is None:
+            raise EngineError("no data yet: say `data` (for example `data mnist-5k`) first")
+        return self.data
+
+    # -- where to start ----------------------------------------------------------------------
+
+    def train(self, **settings: Any) -> TrainingResult:
+        """Trains from θ; the point reached becomes the start of a new traversal."""
+        problem, theta = self.ready(), self.problem_theta()
+        total = settings["epochs"]
+        result = train(
+            problem,
+            theta,
+            seed=self.seed,
+            on_epoch=lambda e, loss: self.listen(Progress("train", e, total, f"loss {loss:.3g}")),
+            **settings,
+        )
+        self._start_at(result.theta, "start")
+        return result
+
+    def load(self, file: FilePath) -> tuple[str, ...]:
+        """Reads a checkpoint; its point is the start of a new traversal. Notes for people."""
+        notes = self.take_checkpoint(file)
+        self._start_at(self.problem_theta(), "start")
+        return notes
+
+    def take_checkpoint(self, file: FilePath) -> tuple[str, ...]:
+        """Reads a checkpoint into the network (its own, where it brings one), recording nothing."""
+        checkpoint = read_checkpoint(file)
+        data = self._data()
+        if checkpoint.network is not None:
+            problem = self._problem(checkpoint.network, data, self.chunk)
+            self._rebuild, self.model_words = None, file.name
+            self._adopt(problem, problem.theta.clone())
+            notes: tuple[str, ...] = (f"{file.name} brings its own network",)
+        else:
+            if self.problem is None:
+                words = checkpoint.metadata.get("model", "").split()
+                if not words:
+                    raise EngineError("no network yet: say `model` before `load`")
+                self.build_model(words, checkpoint.metadata.get("activation") or None, {})
+            problem = self.ready()
+            before = {k: v.clone() for k, v in problem.network.state_dict().items()}
+            problem.place(self.problem_theta())
+            try:
+                notes = apply_checkpoint(checkpoint, problem.network)
+                problem.loss(problem.theta)
+            except EngineError:
+                problem.network.load_state_dict(before)
+                raise
+        self.theta, self._walker = problem.theta.clone(), None
+        return notes
+
+    def fix_level(self, value: float | None, tolerance: float | None) -> Point:
+        """Fixes L* here, or moves to loss `value` first; tolerance in units of L (0.01·L*)."""
+        problem, theta = self.ready(), self.problem_theta()
+        level = problem.loss(theta) if value is None else value
+        if not level > 0.0:
+            raise EngineError(
+                f"L* = {level:g}: a level set needs a level above 0; give one, `level 1e-4`"
+            )
+        tolerance = DEFAULT_TOLERANCE * level if tolerance is None else tolerance
+        if not 0.0 < tolerance < level:
+            raise EngineError(f"the tolerance must lie between 0 and L* = {level:g}")
+        level_set = LevelSet(level, tolerance)
+        if value is not None:
+            try:
+                theta, _ = move_to(problem, level_set, theta)
+            except LevelNotReached as e:
+                raise EngineError(
+                    f"the level {level:g} was not reached from here: the closest loss was"
+                    f" {e.closest:.4g}; `train` further, or ask for a level nearer to it"
+                ) from e
+        self.level_set = level_set
+        return self._start_at(theta, "level")
+
+    def _start_at(self, theta: Tensor, kind: str) -> Point:
+        """Records θ as the start of a traversal and makes it the current point."""
+        problem = self.ready()
+        self.theta, self._walker = theta, None
+        if kind == "start":
+            self.level_set = None
+        if self.path.here is not None and kind == "start":
+            self.path.branch = self.path.free_name(self.path.branch)
+        observed = observe_cheap(problem, theta, self.seed)
+        self._recorder = Recorder(problem, self.path, theta, observed, problem.gradients)
+        point = self._point(self._here(theta), kind, measure=True)
+        point = self.path.add(point, problem.state(theta), keep=True)
+        self.listen(Started(point))
+        return point
+
+    # -- regularisers ------------------------------------------------------------------------
+
+    def switch(self, name: str, weight: float | None, options: Mapping[str, Any]) -> Regularizer:
+        """Switches a regulariser on with a weight (default 1, or the one it had)."""
+        problem, theta = self.ready(), self.problem_theta()
+        if self._recorder is not None and name == "distance" and "reference" not in options:
+            theta = self._recorder.start
+        regularizer = make_regularizer(name, problem, theta, seed=self.seed, **options)
+        if weight is None:
+            weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
+        if weight == 0.0:
+            raise EngineError(f"weight 0 switches {name} off: say `reg {name} off`")
+        regularizer.value(theta)
+        self.sum.terms[name] = (regularizer, weight)
+        return regularizer
+
+    def switch_off(self, name: str) -> None:
+        if name not in self.sum.terms:
+            raise EngineError(f"{name} is not on")
+        del self.sum.terms[name]
+
+    # -- walking -----------------------------------------------------------------------------
+
+    def walk(self, request: WalkRequest) -> WalkResult:
+        """Walks from the current point; see `WalkRequest` and `walk.walk`."""
+        problem = self.ready()
+        self._check(request)
+        if self.level_set is None:
+            self.fix_level(None, PAPER_TOLERANCE if request.method == "paper" else None)
+        theta = self.problem_theta()
+        assert self.level_set is not None
+        if not self.level_set.contains(problem.loss(theta)):
+            theta, _ = move_to(problem, self.level_set, theta)
+        sign = -1.0 if request.ascend else 1.0
+        terrain = Terrain(problem, self.level_set, self.sum, sign, self.listen)
+        here = self._resumed_position(terrain, theta)
+        stepper = self._stepper(request, theta)
+        steps = request.steps or self._default_steps(request.method)
+        keep_every = request.record or -(-steps // MOST_RECORDED)
+        measure_every = request.measure or max(keep_every, -(-steps // MOST_MEASURED))
+        taken = 0
+
+        def record(position: Position) -> None:
+            nonlocal taken
+            taken += 1
+            self.theta = position.theta
+            self._record_step(
+                position,
+                keep=taken % keep_every == 0,
+                measure=taken % measure_every == 0,
+                descending=sign > 0,
+            )
+            self.listen(Progress("walk", taken, steps, _note(position, sign)))
+
+        assert self.path.here is not None
+        start = self.measure(position=here, descending=sign > 0)
+        end = walk(
+            terrain,
+            stepper,
+            here,
+            steps=steps if request.stop_after is None else min(steps, request.stop_after),
+            record=record,
+            until=[self._until(n, v) for n, v in request.until.items()],
+            until_angle=request.until_angle,
+            seconds=request.seconds,
+        )
+        self._walker = (self._walker_key(request), stepper, end.position.theta)
+        last = self._finish(end.position, sign > 0)
+        self.listen(Stopped(end.reason))
+        return WalkResult(start, last, end.steps, end.refused, end.reason, self.theta_hash())
+
+    def _check(self, request: WalkRequest) -> None:
+        if request.method not in STEPPERS:
+            raise EngineError(f"no method {request.method}: {', '.join(STEPPERS)}")
+        if not self.sum.terms:
+            raise EngineError("no regulariser is on: say `reg l2 on` first")
+        for what in ("steps", "record", "measure", "memory", "seconds"):
+            value = getattr(request, what)
+            if value is not None and not value > 0:
+                raise EngineError(f"--{what} must be above 0")
+        if request.until_angle is not None and not 0.0 < request.until_angle <= 180.0:
+            raise EngineError("--until-angle must lie in (0, 180] degrees")
+        rates = (request.rate_min, request.rate_max, request.corrector_rate)
+        if request.method != "paper" and any(r is not None for r in rates):
+            raise EngineError("--rate-min, --rate-max and --corrector-rate belong to paper")
+        for name in request.until:
+            if name not in REGULARIZERS:
+                raise EngineError(
+                    f"--until takes NAME=VALUE with a regulariser's name, not {name}"
+                    f" ({', '.join(REGULARIZERS)})"
+                )
+
+    def _default_steps(self, method: str) -> int:
+        return PAPER_STEPS.get(self.model_words, 10_000) if method == "paper" else DEFAULT_STEPS
+
+    def _until(self, name: str, target: float) -> Until:
+        if name in self.sum.terms:
+            return _UntilRegularizer(name, target, self.sum.terms[name][0])
+        assert self._recorder is not None
+        found = self._recorder.observed.get(name)
+        if found is None:
+            found = make_regularizer(name, self.ready(), self._recorder.start, seed=self.seed)
+        return _UntilRegularizer(name, target, found)
+
+    def _walker_key(self, request: WalkRequest) -> tuple[Any, ...]:
+        terms = tuple((n, id(r), w) for n, (r, w) in self.sum.terms.items())
+        rates = (request.rate_min, request.rate_max, request.corrector_rate)
+        return (request.method, request.ascend, request.memory, rates, terms, self.level_set)
+
+    def _stepper(self, request: WalkRequest, theta: Tensor) -> Stepper:
+        """The last walk's stepper where this walk goes on from its end in the same way."""
+        if self._walker is not None:
+            key, stepper, end = self._walker
+            if key == self._walker_key(request) and end is theta:
+                return stepper
+        if request.method == "paper":
+            base = TABULAR if self.model_words in ("iris-ff", "mpg-ff") else PaperRates()
+            asked = {
+                "minimum": request.rate_min,
+                "maximum": request.rate_max,
+                "corrector": request.corrector_rate,
+            }
+            return Paper(replace(base, **{k: v for k, v in asked.items() if v is not None}))
+        if request.method == "quasi-newton":
+            return QuasiNewton(request.memory)
+        return STEPPERS[request.method]()
+
+    def forget_walker(self) -> None:
+        """The next walk starts with no memory of the last (as it does after `resume`)."""
+        self._walker = None
+
+    def _resumed_position(self, terrain: Terrain, theta: Tensor) -> Position:
+        return terrain.at(theta, *terrain.problem.loss_and_gradient(theta))
+
+    def _record_step(
+        self, position: Position, *, keep: bool, measure: bool, descending: bool
+    ) -> Point:
+        problem = self.ready()
+        point = self._point(position, "step", measure=measure, descending=descending)
+        point = self.path.add(point, problem.state(position.theta), keep=keep)
+        assert self._recorder is not None
+        self._recorder.last = position.theta
+        self.listen(Stepped(point))
+        if measure:
+            self.listen(Measured(point))
+        return point
+
+    def _finish(self, position: Position, descending: bool) -> Point:
+        """The walk's last point is always kept and measured."""
+        problem, here = self.ready(), self.path.here
+        assert here is not None
+        self.theta = position.theta
+        if here.test_loss is None:
+            full = self.measure(position=position, descending=descending)
+            here = replace(
+                here,
+                test_loss=full.test_loss,
+                test_accuracy=full.test_accuracy,
+                test_rmse=full.test_rmse,
+                regularizers=full.regularizers,
+            )
+            self.path.restore(here)
+            self.listen(Measured(here))
+        if self.path.keep_here(problem.state(position.theta)):
+            assert self.path.here is not None
+            self.listen(Kept(self.path.here))
+        assert self.path.here is not None
+        return self.path.here
+
+    # -- measuring ---------------------------------------------------------------------------
+
+    def _here(self, theta: Tensor) -> Position:
+        """The position at θ under the regularisers that are on."""
+        problem = self.ready()
+        loss, gradient = problem.loss_and_gradient(theta)
+        slope = torch.zeros_like(theta)
+        value = self.sum.value_and_gradient(theta, slope) if self.sum.terms else 0.0
+        return Position(theta, loss, gradient, value, slope)
+
+    def measure(
+        self, *, position: Position | None = None, descending: bool = True, everything: bool = False
+    ) -> Point:
+        """All measures at the current point, without recording a new one.
+
+        `everything` adds the regularisers that cost gradients and are not on. A measure after
+        the user asked to stop is still taken.
+        """
+        problem = self.ready()
+        asked, problem.cancelled = problem.cancelled, lambda: False
+        spent = problem.gradients
+        try:
+            if position is None:
+                position = self._here(self.problem_theta())
+            point = self._measured(position, descending, everything)
+        finally:
+            problem.cancelled, problem.gradients = asked, spent
+        return point
+
+    def _measured(self, position: Position, descending: bool, everything: bool) -> Point:
+        problem, here = self.ready(), self.path.here
+        if self._recorder is None:
+            observed = observe_cheap(problem, position.theta, self.seed)
+            recorder = Recorder(problem, self.path, position.theta, observed, problem.gradients)
+        else:
+            recorder = self._recorder
+        extra = {}
+        if everything:
+            for name in REGULARIZERS:
+                if name not in recorder.observed and name not in self.sum.terms:
+                    try:
+                        extra[name] = make_regularizer(
+                            name, problem, recorder.start, seed=self.seed
+                        )
+                    except EngineError:  # not defined for this network
+                        continue
+        metrics = problem.test(position.theta)
+        switched = {name: r for name, (r, _) in self.sum.terms.items()}
+        values = recorder.values(position.theta, {**extra, **switched}, {})
+        point = self._point(position, "step", measure=False, descending=descending)
+        return replace(
+            point,
+            index=here.index if here else 0,
+            parent=here.parent if here else None,
+            branch=here.branch if here else self.path.branch,
+            kind=here.kind if here else "start",
+            step=here.step if here else 0,
+            gradients=here.gradients if here else 0,
+            length=here.length if here else 0.0,
+            test_loss=metrics.loss,
+            test_accuracy=metrics.accuracy,
+            test_rmse=metrics.rmse,
+            regularizers=values,
+            kept=here.kept if here else False,
+        )
+
+    def _point(
+        self, position: Position, kind: Any, *, measure: bool, descending: bool = True
+    ) -> Point:
+        problem = self.ready()
+        recorder = self._recorder or Recorder(
+            problem, self.path, position.theta, {}, problem.gradients
+        )
+        known = {}
+        if len(self.sum.terms) == 1:
+            ((name, (_, weight)),) = self.sum.terms.items()
+            known[name] = (1.0 if descending else -1.0) * position.value / weight
+        switched = {name: r for name, (r, _) in self.sum.terms.items()}
+        return recorder.point(
+            position.theta,
+            position.loss,
+            kind=kind,
+            level_set=self.level_set,
+            switched=switched,
+            known=known,
+            split=position.split if self.sum.terms else None,
+            descending=descending,
+            measure=measure,
+        )
+
+    def theta_hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of θ's bytes."""
+        data = self.problem_theta().detach().cpu().numpy().tobytes()
+        return hashlib.sha256(data).hexdigest()[:16]
+
+    def principal_coordinates(self, k: int = 2) -> Projection:
+        """PCA of the kept points of this traversal, all branches in one plane."""
+        return principal_coordinates(self.path, self.path.traversal(), self.ready().flat, k)
+
+    # -- going back --------------------------------------------------------------------------
+
+    def undo(self, steps: int) -> Point:
+        """Back to the nearest kept point at least `steps` behind; later ones stay as they are."""
+        if steps < 1:
+            raise EngineError("undo takes a number of steps above 0")
+        return self._go(self.path.back(steps))
+
+    def goto(self, where: str) -> Point:
+        """To a kept point: see `Path.find`."""
+        return self._go(self.path.find(where))
+
+    def _go(self, point: Point) -> Point:
+        self.place_at(point)
+        return point
+
+    def place_at(self, point: Point) -> None:
+        """Takes θ, level set and traversal of a recorded point."""
+        problem, path = self.ready(), self.path
+        theta = problem.restore(path.store.get(point.index))
+        path.here, path.branch = point, point.branch
+        lineage = path.lineage(point)
+        start = lineage[0]
+        same = start.index == point.index
+        origin = theta if same else problem.flat(path.store.get(start.index)).to(theta.device)
+        self.theta, self._walker = theta, None
+        self.level_set = (
+            None
+            if point.level is None or point.tolerance is None
+            else LevelSet(point.level, point.tolerance)
+        )
+        observed = observe_cheap(problem, origin, self.seed)
+        before = problem.gradients - point.gradients
+        self._recorder = Recorder(problem, path, origin, observed, before)
+        self._recorder.last = theta
+
+    def new_branch(self, name: str | None) -> str:
+        """The next walk goes on a branch of this name, starting here."""
+        if self.path.here is None:
+            raise EngineError("nothing has been walked yet: `level` or `walk` first")
+        name = name or self.path.free_name(self.path.branch)
+        if name in self.path.branches() or name in ("start", "end", "best"):
+            raise EngineError(f"there is a branch {name} already; choose another name")
+        if not name.replace("-", "").replace("_", "").isalnum() or name.isdigit():
+            raise EngineError(f"{name}: a branch's name is letters, digits, - and _, not a number")
+        self.path.branch = name
+        return name
+
+    # -- comparing and saving ----------------------------------------------------------------
+
+    def compare_weight_decay(
+        self, penalties: Sequence[float], runs: int, epochs: int, rate: float, batch: int
+    ) -> list[ComparisonRow]:
+        """Weighted-sum training for each λ from fresh seeds; θ and path stay as they are."""
+        self.ready()
+        if self._rebuild is None:
+            raise EngineError("compare needs a network it can initialise anew: say `model`")
+        spec, activation, options = self._rebuild
+
+        def fresh(run: int) -> Problem:
+            network = build_network(
+                spec,
+                self._data(),
+                activation=activation,
+                seed=self.seed + run,
+                factory_options=options,
+            )
+            return self._problem(network, self._data(), self.chunk)
+
+        return weight_decay_sweep(
+            fresh,
+            penalties,
+            runs=runs,
+            epochs=epochs,
+            rate=rate,
+            batch=batch,
+            seed=self.seed,
+            listen=self.listen,
+        )
+
+    def save(self, file: FilePath) -> None:
+        """Writes the network's tensors at θ as safetensors, with what it is and where."""
+        problem, theta = self.ready(), self.problem_theta()
+        metadata = {
+            "format": "lsshell checkpoint 1",
+            "model": self.model_words,
+            "data": self.data_words,
+            "data_sha256": problem.data.digest,
+            "seed": str(self.seed),
+            "loss": repr(problem.loss(theta)),
+        }
+        if self._rebuild is not None and self._rebuild[1]:
+            metadata["activation"] = self._rebuild[1]
+        if self.level_set is not None:
+            metadata |= {
+                "level": repr(self.level_set.level),
+                "tolerance": repr(self.level_set.tolerance),
+            }
+        write_checkpoint(file, problem.state(theta), metadata)
+
+
+def _note(position: Position, sign: float) -> str:
+    angle = position.split.angle_deg if sign > 0 else 180.0 - position.split.angle_deg
+    return f"R {sign * position.value:.5g}, angle {angle:.1f}°"

@@ -1,0 +1,284 @@
+"""The path: every point walked, as a tree of branches; nothing walked is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.errors import EngineError
+from lsshell.engine.store import PointStore
+
+Kind = Literal["start", "level", "step"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One recorded point.
+
+    step: steps since the traversal's start; loss: training loss L; level, tolerance: the level
+    set it is on; test_loss, test_accuracy in [0, 1] or test_rmse: None where not measured;
+    regularizers: unweighted values; angle_deg: between ∇L and ∇R; implied_weight_decay: 1/ν, the
+    λ for which a stationary point of L + λR has this multiplier; gradients: spent since the
+    traversal's start; distance: ‖θ − θ_start‖; length: of the path walked. `kept` where θ itself
+    is on record.
+    """
+
+    index: int
+    parent: int | None
+    branch: str
+    kind: Kind
+    step: int
+    loss: float
+    level: float | None
+    tolerance: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    test_rmse: float | None
+    regularizers: Mapping[str, float]
+    angle_deg: float | None
+    implied_weight_decay: float | None
+    gradients: int
+    distance: float
+    length: float
+    kept: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, JSON-able."""
+        return asdict(self) | {"regularizers": dict(self.regularizers)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Point:
+        return cls(**fields)
+
+
+class Path:
+    """Recorded points with their parents; `here` is the point that the next step starts from."""
+
+    def __init__(self, store: PointStore | None = None, first_index: int = 0) -> None:
+        self.store = store or PointStore()
+        self.points: dict[int, Point] = {}
+        self.here: Point | None = None
+        self.branch = "main"
+        self.next_index = first_index
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    # -- growing -----------------------------------------------------------------------------
+
+    def add(self, point: Point, tensors: Mapping[str, Tensor], *, keep: bool) -> Point:
+        """Records a point as the new `here`; θ is kept, or held until the next step only."""
+        if keep:
+            self.store.keep(point.index, tensors)
+        else:
+            self.store.roll(point.index, tensors)
+        point = replace(point, kept=keep)
+        self.restore(point)
+        return point
+
+    def restore(self, point: Point) -> None:
+        """Takes a point whose parameters are already on record; it becomes `here`."""
+        self.points[point.index] = point
+        self.here = point
+        self.branch = point.branch
+        self.next_index = max(self.next_index, point.index + 1)
+
+    def keep_here(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Keeps θ of `here` if it is not kept yet; True where that changed anything."""
+        if self.here is None or self.here.kept:
+            return False
+        self.store.keep(self.here.index, tensors)
+        self.restore(replace(self.here, kept=True))
+        self.store.drop_rolling()
+        return True
+
+    def recover(self, point: Point) -> bool:
+        """Keeps a point whose tensors only a rolling file holds; False where none does."""
+        tensors = self.store.rolled(point.index)
+        if tensors is None:
+            return False
+        self.restore(point)
+        return self.keep_here(tensors)
+
+    def branch_for_next(self) -> str:
+        """The branch of the next point: this one at its tip, a new one (`main-2`, …) elsewhere."""
+        here = self.here
+        if here is None or here.branch != self.branch:
+            return self.branch
+        if any(p.parent == here.index and p.branch == here.branch for p in self.points.values()):
+            return self.free_name(here.branch)
+        return self.branch
+
+    def free_name(self, base: str) -> str:
+        """`base-2`, `base-3`, …: the first that no branch has."""
+        base = base.rstrip("0123456789").rstrip("-") or base
+        taken, k = self.branches(), 2
+        while f"{base}-{k}" in taken or f"{base}-{k}" == self.branch:
+            k += 1
+        return f"{base}-{k}"
+
+    # -- finding -----------------------------------------------------------------------------
+
+    def branches(self) -> dict[str, list[Point]]:
+        """Points of each branch in the order in which they were made."""
+        found: dict[str, list[Point]] = {}
+        for point in self.points.values():
+            found.setdefault(point.branch, []).append(point)
+        return found
+
+    def lineage(self, point: Point | None = None) -> list[Point]:
+        """From the traversal's start to the point (default: here), both included."""
+        line: list[Point] = []
+        at = point or self.here
+        while at is not None:
+            line.append(at)
+            if at.kind != "step" or at.parent is None:
+                break
+            at = self.points.get(at.parent)
+        return line[::-1]
+
+    def traversal(self) -> list[Point]:
+        """All points, on any branch, that share `here`'s start."""
+        if self.here is None:
+            return []
+        start = self.lineage()[0].index
+        members = {start}
+        for point in self.points.values():
+            if point.kind == "step" and point.parent in members:
+                members.add(point.index)
+        return [p for p in self.points.values() if p.index in members]
+
+    def start(self) -> Point:
+        return self._some(self.lineage())[0]
+
+    def back(self, steps: int) -> Point:
+        """The nearest kept point at least `steps` before here on this lineage."""
+        line = self._some(self.lineage())
+        target = line[-1].step - steps
+        if target < line[0].step:
+            raise EngineError(f"only {line[-1].step - line[0].step} steps lie behind this point")
+        return max((p for p in line if p.kept and p.step <= target), key=lambda p: p.step)
+
+    def find(self, where: str) -> Point:
+        """`STEP` on this lineage or branch, `BRANCH`, `BRANCH:STEP`, `start`, `end` or `best`.
+
+        `best` is the kept point of least test loss on this traversal. Raises EngineError, naming
+        what there is, where nothing fits.
+        """
+        self._some(list(self.points.values()))
+        if where == "start":
+            return self.start()
+        if where == "best":
+            return self._best()
+        branches = self.branches()
+        name, _, step = where.rpartition(":")
+        if where in branches:
+            return self._kept_at(branches[where], None)
+        if where == "end":
+            return self._kept_at(branches.get(self.branch) or self.lineage(), None)
+        if name and name not in branches:
+            raise EngineError(f"no branch {name}; there are {', '.join(branches)}")
+        if not step.isdigit():
+            raise EngineError(
+                f"no branch or step {where}; give a step, start, end, best, BRANCH or BRANCH:STEP"
+                f" (branches: {', '.join(branches)})"
+            )
+        if name:
+            line = self.lineage(branches[name][-1])
+        else:
+            line = {p.index: p for p in (*self.lineage(), *self._beyond())}.values()
+        return self._kept_at(list(line), int(step))
+
+    def _beyond(self) -> Iterator[Point]:
+        """Later points of here's branch, within the same traversal."""
+        assert self.here is not None
+        start = self.lineage()[0].index
+        for point in self.branches().get(self.here.branch, []):
+            if point.index > self.here.index and self.lineage(point)[0].index == start:
+                yield point
+
+    def _best(self) -> Point:
+        measured = [p for p in self.traversal() if p.test_loss is not None and p.kept]
+        if not measured:
+            raise EngineError("no kept point of this traversal has a measured test loss")
+        return min(measured, key=lambda p: p.test_loss or 0.0)
+
+    @staticmethod
+    def _kept_at(line: list[Point], step: int | None) -> Point:
+        kept = [p for p in line if p.kept]
+        if step is None:
+            return kept[-1]
+        for point in kept:
+            if point.step == step:
+                return point
+        near = sorted(kept, key=lambda p: abs(p.step - step))[:2]
+        names = " and ".join(str(p.step) for p in sorted(near, key=lambda p: p.step))
+        raise EngineError(f"the parameters of step {step} are not kept; the nearest are {names}")
+
+    @staticmethod
+    def _some(points: list[Point]) -> list[Point]:
+        if not points:
+            raise EngineError("nothing has been walked yet")
+        return points
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points in principal coordinates: (T, k) coordinates, (k,) explained share of the variance."""
+
+    points: tuple[Point, ...]
+    coordinates: Tensor
+    explained: Tensor
+
+
+def principal_coordinates(
+    path: Path, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor], k: int = 2
+) -> Projection:
+    """PCA of the kept points among `points` by their T×T Gram matrix; p never enters it.
+
+    `flat` turns a point's stored tensors into θ (p,). Coordinates are in units of parameter
+    length; signs are fixed so that the last point lies on the positive side of each axis.
+    Points are read in blocks, so memory holds two blocks and a T×T matrix.
+    """
+    kept = [p for p in points if p.kept]
+    if len(kept) < 2:
+        raise EngineError("PCA needs at least two kept points: walk first")
+    gram = _gram(path.store, kept, flat)
+    centred = gram - gram.mean(0, keepdim=True)
+    centred = centred - centred.mean(1, keepdim=True)
+    values, vectors = torch.linalg.eigh((centred + centred.T) / 2)
+    values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
+    k = min(k, len(kept) - 1)
+    total = values.sum()
+    coordinates = vectors[:, :k] * values[:k].sqrt()
+    signs = torch.where(coordinates[-1] < 0, -1.0, 1.0)
+    explained = values[:k] / total if total > 0 else torch.zeros(k, dtype=torch.float64)
+    return Projection(tuple(kept), coordinates * signs, explained)
+
+
+BLOCK = 64
+
+
+def _gram(
+    store: PointStore, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor]
+) -> Tensor:
+    """Inner products (T, T) of θ_t − θ_0 in float64; differences keep the digits that matter."""
+    origin = flat(store.get(points[0].index))
+    blocks = [points[i : i + BLOCK] for i in range(0, len(points), BLOCK)]
+
+    def rows(block: list[Point]) -> Tensor:
+        return torch.stack([flat(store.get(p.index)) - origin for p in block]).double()
+
+    gram = torch.zeros(len(points), len(points), dtype=torch.float64)
+    for i, block in enumerate(blocks):
+        left, a = rows(block), slice(i * BLOCK, i * BLOCK + len(block))
+        gram[a, a] = left @ left.T
+        for j, other in enumerate(blocks[:i]):
+            b = slice(j * BLOCK, j * BLOCK + len(other))
+            gram[a, b] = left @ rows(other).T
+            gram[b, a] = gram[a, b].T
+    return gram

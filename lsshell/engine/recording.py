@@ -1,0 +1,110 @@
+"""From a position in parameter space to the numbers that are written down about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from lsshell.engine.errors import EngineError
+from lsshell.engine.levelset import LevelSet, Split, norm
+from lsshell.engine.path import Kind, Path, Point
+from lsshell.engine.problem import Problem, TestMetrics
+from lsshell.engine.regularizers import REGULARIZERS, Regularizer, make_regularizer
+
+NOT_MEASURED = TestMetrics(None, None, None)  # type: ignore[arg-type]
+
+
+@dataclass
+class Recorder:
+    """Makes the points of one traversal: distances from its start, gradients since then.
+
+    `observed` are the cheap regularisers with their default options, seen at every measured
+    point whether switched on or not.
+    """
+
+    problem: Problem
+    path: Path
+    start: Tensor
+    observed: Mapping[str, Regularizer]
+    gradients_before: int
+    last: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last = self.start
+
+    def point(
+        self,
+        theta: Tensor,
+        loss: float,
+        *,
+        kind: Kind,
+        level_set: LevelSet | None,
+        switched: Mapping[str, Regularizer],
+        known: Mapping[str, float],
+        split: Split | None,
+        descending: bool,
+        measure: bool,
+    ) -> Point:
+        """A point at θ, child of the path's `here`. `known` are regulariser values already had."""
+        parent = self.path.here
+        same = kind == "step" and parent is not None
+        metrics = self.problem.test(theta) if measure else NOT_MEASURED
+        values = self.values(theta, switched, known) if measure else dict(known)
+        return Point(
+            index=self.path.next_index,
+            parent=parent.index if parent else None,
+            branch=self.path.branch_for_next(),
+            kind=kind,
+            step=parent.step + 1 if same and parent else 0,
+            loss=loss,
+            level=level_set.level if level_set else None,
+            tolerance=level_set.tolerance if level_set else None,
+            test_loss=metrics.loss,
+            test_accuracy=metrics.accuracy,
+            test_rmse=metrics.rmse,
+            regularizers=values,
+            angle_deg=_angle(split, descending),
+            implied_weight_decay=_implied(split, descending),
+            gradients=self.problem.gradients - self.gradients_before,
+            distance=norm(theta - self.start),
+            length=(parent.length + norm(theta - self.last)) if same and parent else 0.0,
+        )
+
+    def values(
+        self, theta: Tensor, switched: Mapping[str, Regularizer], known: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Unweighted regulariser values: those switched on and all the cheap ones."""
+        spent = self.problem.gradients
+        values = {
+            name: known[name] if name in known else regularizer.value(theta)
+            for name, regularizer in {**self.observed, **switched}.items()
+        }
+        self.problem.gradients = spent  # measuring is not walking
+        return {name: values[name] for name in REGULARIZERS if name in values}
+
+
+def observe_cheap(problem: Problem, theta: Tensor, seed: int) -> dict[str, Regularizer]:
+    """Every cheap regulariser that this network admits, with default options, referred to θ."""
+    observed = {}
+    for name, kind in REGULARIZERS.items():
+        if kind.cheap:
+            try:
+                observed[name] = make_regularizer(name, problem, theta, seed=seed)
+            except EngineError:  # not defined for this network: it is refused when switched on
+                continue
+    return observed
+
+
+def _angle(split: Split | None, descending: bool) -> float | None:
+    if split is None or split.slope_norm == 0.0:
+        return None
+    return split.angle_deg if descending else 180.0 - split.angle_deg
+
+
+def _implied(split: Split | None, descending: bool) -> float | None:
+    """1/ν; negative where lowering R would lower L too."""
+    if split is None or split.multiplier == 0.0:
+        return None
+    return (1.0 if descending else -1.0) / split.multiplier

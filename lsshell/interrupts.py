@@ -1,0 +1,37 @@
+"""Ctrl-C and its kin stop the command under way at a valid point."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+
+
+class Interrupts:
+    """`asked` becomes true at the first signal, which also calls `cancel`.
+
+    A second Ctrl-C, where the first is taking long, raises KeyboardInterrupt.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
+        self.asked = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        self.cancel()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Interrupts]:
+        """Catches the signals inside the block, and puts back what was there before."""
+        before = {s: signal.signal(s, self._handle) for s in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

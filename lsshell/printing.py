@@ -1,0 +1,147 @@
+"""Outcomes on the screen: text, figures, progress, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from lsshell.sessions.reply import Outcome
+
+if TYPE_CHECKING:
+    from lsshell.engine.events import Event
+
+REFRESH = 0.1
+
+
+def wants_colour(stream: IO[str]) -> bool:
+    """Colours only on a terminal that has them and a user who does not mind."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "") != "dumb"
+
+
+class Printer:
+    """Prints outcomes for people on `out`, errors and progress on standard error."""
+
+    def __init__(self, *, echo: bool) -> None:
+        self.out, self.err = sys.stdout, sys.stderr
+        self.echo = echo
+        self.colour = wants_colour(self.out)
+        self.progress = ProgressLine(self.err)
+
+    def hear(self, event: Event) -> None:
+        """Events of the engine: progress is shown where there is a terminal to show it on."""
+        self.progress.hear(event)
+
+    def say(self, outcome: Outcome) -> None:
+        """A command's answer, or its error with a caret under the place."""
+        self.progress.clear()
+        if self.echo:
+            self._line(self._dim(f"› {outcome.line.text.strip()}"))
+        if outcome.failure is not None:
+            self.out.flush()
+            self.err.write(self._red(outcome.failure.with_caret(), self.err) + "\n")
+            self.err.flush()
+            return
+        assert outcome.reply is not None
+        if outcome.reply.text:
+            self._line(outcome.reply.text)
+        if outcome.reply.figure is not None:
+            from lsshell.figures.text import draw_text
+
+            size = shutil.get_terminal_size((96, 30))
+            width, height = min(size.columns, 120), min(max(size.lines - 4, 12), 26)
+            self._line(draw_text(outcome.reply.figure, width, height, colour=self.colour))
+
+    def notice(self, text: str) -> None:
+        """Something to know that is no command's answer; on standard error."""
+        self.progress.clear()
+        self.err.write(f"{text}\n")
+        self.err.flush()
+
+    def _line(self, text: str) -> None:
+        self.out.write(f"{text}\n")
+        self.out.flush()
+
+    def _dim(self, text: str) -> str:
+        return f"\x1b[2m{text}\x1b[0m" if self.colour else text
+
+    def _red(self, text: str, stream: IO[str]) -> str:
+        return f"\x1b[31m{text}\x1b[0m" if wants_colour(stream) else text
+
+
+class JsonPrinter(Printer):
+    """One JSON object a command on standard output, nothing else there."""
+
+    def __init__(self) -> None:
+        super().__init__(echo=False)
+
+    def say(self, outcome: Outcome) -> None:
+        self.progress.clear()
+        text = json.dumps(_finite(outcome.as_dict()), ensure_ascii=False, allow_nan=False)
+        self._line(text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null in its place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+class ProgressLine:
+    """One line that is rewritten in place: bar, rate, time left. Silent where no terminal is."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+        self.active = stream.isatty() and os.environ.get("TERM", "") != "dumb"
+        self._task = ""
+        self._began = self._shown = 0.0
+        self._first = 0
+        self._dirty = False
+
+    def hear(self, event: Event) -> None:
+        done = getattr(event, "done", None)
+        if not self.active or done is None:
+            return
+        now = time.monotonic()
+        if event.task != self._task or done < self._first:
+            self._task, self._began, self._first = event.task, now, done
+        if now - self._shown < REFRESH and done < event.total:
+            return
+        self._shown = now
+        self._draw(event, now)
+
+    def _draw(self, event: Any, now: float) -> None:
+        seconds = now - self._began
+        rate = (event.done - self._first) / seconds if seconds > 0 else 0.0
+        left = f", {_clock((event.total - event.done) / rate)} left" if rate > 0 else ""
+        width = 24
+        full = int(width * event.done / event.total) if event.total else 0
+        bar = "━" * full + "╌" * (width - full)
+        pace = f"{rate:.1f}/s{left}" if rate > 0 else ""
+        text = f"{event.task} {bar} {event.done}/{event.total} {pace}  {event.note}"
+        columns = shutil.get_terminal_size().columns
+        self.stream.write(f"\r\x1b[K{text[: columns - 1]}")
+        self.stream.flush()
+        self._dirty = True
+
+    def clear(self) -> None:
+        """Takes the line off the screen."""
+        if self._dirty:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
+        self._dirty, self._task = False, ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""What was said, and what came of it: the command language, sessions on disk, replay, batch."""

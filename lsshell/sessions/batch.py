@@ -1,0 +1,201 @@
+"""Many scripts, each in a process and a session of its own, and a table of what came out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lsshell.sessions.errors import SessionError
+from lsshell.sessions.tables import number, table
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a script with its variables, in its session folder."""
+
+    script: Path
+    variables: Mapping[str, str]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a job ended: seconds, the last point it gave, or the error that stopped it."""
+
+    script: str
+    variables: Mapping[str, str]
+    session: str
+    ok: bool
+    seconds: float
+    point: Mapping[str, Any] | None
+    error: str | None
+
+
+def read_matrix(file: Path) -> dict[str, list[str]]:
+    """Variables and their values from a TOML file: `seed = [0, 1, 2]`, at top or under [matrix]."""
+    try:
+        with file.open("rb") as handle:
+            found = tomllib.load(handle)
+    except FileNotFoundError as e:
+        raise SessionError(f"no matrix file {file}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise SessionError(f"{file} is not TOML: {e}") from e
+    except OSError as e:
+        raise SessionError(f"{file} cannot be read: {e.strerror}") from e
+    matrix = found.get("matrix", found)
+    if not isinstance(matrix, dict) or not matrix:
+        raise SessionError(f"{file} names no variables: write `seed = [0, 1, 2]`")
+    for name, values in matrix.items():
+        if not isinstance(values, list) or not values:
+            raise SessionError(f"{file}: {name} must be a list of values")
+    return {name: [str(v) for v in values] for name, values in matrix.items()}
+
+
+def plan(scripts: Sequence[Path], matrix: Mapping[str, Sequence[str]], folder: Path) -> list[Job]:
+    """Every script with every combination of variables, each with a folder named after both."""
+    jobs: list[Job] = []
+    for script in scripts:
+        for values in itertools.product(*matrix.values()):
+            variables = dict(zip(matrix, values, strict=True))
+            name = "-".join([script.stem, *(f"{k}={v}" for k, v in variables.items())])
+            name = "".join(c if c.isalnum() or c in "-_=.+" else "_" for c in name)
+            taken = {job.folder.name for job in jobs}
+            unique = next(
+                n
+                for k in itertools.count(1)
+                if (n := name if k == 1 else f"{name}-{k}") not in taken
+            )
+            jobs.append(Job(script, variables, folder / unique))
+    return jobs
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    folder: Path,
+    finished: Callable[[Row], None] = lambda row: None,
+    cancelled: threading.Event | None = None,
+) -> list[Row]:
+    """Runs the jobs, `workers` at a time; a failed one does not stop the others.
+
+    CPU threads are shared out among the workers. The rows, in the order of the jobs, are also
+    written to `folder`/results.json as they come. Cancelling ends the running ones by an
+    interrupt, at a valid point of their sessions.
+    """
+    cancelled = cancelled or threading.Event()
+    rows: list[Row | None] = [None] * len(jobs)
+    lock = threading.Lock()
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+
+    def work(index: int) -> None:
+        if cancelled.is_set():
+            return
+        row = _run(jobs[index], threads, cancelled)
+        with lock:
+            rows[index] = row
+            _write_results(folder, [r for r in rows if r is not None])
+            finished(row)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(len(jobs))))
+    return [r for r in rows if r is not None]
+
+
+def _run(job: Job, threads: int, cancelled: threading.Event) -> Row:
+    words = [sys.executable, "-m", "lsshell", "run", str(job.script), "--json"]
+    words += ["--session", str(job.folder)]
+    for name, value in job.variables.items():
+        words += ["--set", f"{name}={value}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    watcher = threading.Thread(target=_interrupt_when, args=(process, cancelled), daemon=True)
+    watcher.start()
+    out, err = process.communicate()
+    point, error = _last_point(out)
+    if process.returncode and error is None:
+        error = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
+    return Row(
+        str(job.script),
+        dict(job.variables),
+        str(job.folder),
+        process.returncode == 0,
+        round(time.monotonic() - began, 2),
+        point,
+        error if process.returncode else None,
+    )
+
+
+def _interrupt_when(process: subprocess.Popen[str], cancelled: threading.Event) -> None:
+    while process.poll() is None:
+        if cancelled.wait(0.2):
+            process.terminate()
+            return
+
+
+def _last_point(out: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The last point among the JSON lines, and the error where one is the last word."""
+    point, error = None, None
+    for line in out.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if not said.get("ok"):
+            found = said.get("error", {})
+            error = f"{found.get('file')}:{found.get('line')}: {found.get('message')}"
+            continue
+        result = said.get("result", {})
+        candidate = result.get("end") or result.get("point")
+        if candidate is None and "regularizers" in result and "loss" in result:
+            candidate = result
+        point = candidate or point
+    return point, error
+
+
+def _write_results(folder: Path, rows: Sequence[Row]) -> None:
+    temporary = folder / ".results.json"
+    temporary.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+    temporary.replace(folder / "results.json")
+
+
+def results_table(rows: Sequence[Row]) -> str:
+    """A row a run: variables, how it ended, and the numbers of its last point."""
+    names = list(dict.fromkeys(n for row in rows for n in row.variables))
+    headers = ["script", *names, "", "seconds", "steps", "loss", "test loss", "accuracy", "l2",
+               "angle"]  # fmt: skip
+    lines = []
+    for row in rows:
+        point = row.point or {}
+        accuracy = point.get("test_accuracy")
+        lines.append(
+            [
+                Path(row.script).name,
+                *(row.variables.get(n, "") for n in names),
+                "done" if row.ok else "failed",
+                f"{row.seconds:.1f}",
+                str(point.get("step", "–")),
+                number(point.get("loss")),
+                number(point.get("test_loss")),
+                "–" if accuracy is None else f"{100 * accuracy:.2f} %",
+                number(point.get("regularizers", {}).get("l2")),
+                number(point.get("angle_deg")),
+            ]
+        )
+    failed = [f"{Path(r.script).name}: {r.error}" for r in rows if not r.ok]
+    return "\n".join([table(headers, lines), *failed])

@@ -1,0 +1,273 @@
+"""What there is to walk on: seed, device, dtype, threads, data, model, train, load, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from lsshell.engine.vocabulary import Activation
+from lsshell.sessions.errors import CommandError
+from lsshell.sessions.points import point_values, test_words
+from lsshell.sessions.reply import Reply
+from lsshell.sessions.tables import number
+from lsshell.sessions.vocabulary import VOCABULARY, FromSession
+
+
+@VOCABULARY.command("setup")
+def seed(value: int, /, *, session: FromSession) -> Reply:
+    """Fix the seed of everything random that follows: examples, initialisation, batches, probes.
+
+    Parameters
+    ----------
+    value
+        An integer; 0 until said otherwise.
+    """
+    session.engine.seed = value
+    return Reply({"seed": value})
+
+
+@VOCABULARY.command("setup")
+def device(name: str | None = None, /, *, session: FromSession) -> Reply:
+    """Choose where to compute, or show it: cpu, cuda, cuda:1, mps.
+
+    Parameters
+    ----------
+    name
+        The device. The GPU is chosen by itself where there is one.
+    """
+    if name is not None:
+        session.engine.use_device(name)
+    return Reply({"device": session.engine.device}, f"device {session.engine.device}")
+
+
+@VOCABULARY.command("setup")
+def dtype(name: Literal["float32", "float64"] | None = None, /, *, session: FromSession) -> Reply:
+    """Choose the precision of parameters and arithmetic, or show it (float32 by default).
+
+    The loss is formed from the network's outputs in float64 either way.
+    """
+    if name is not None:
+        session.engine.use_dtype(name)
+    return Reply({"dtype": session.engine.dtype}, f"dtype {session.engine.dtype}")
+
+
+@VOCABULARY.command("setup")
+def threads(count: int | None = None, /, *, session: FromSession) -> Reply:
+    """Set the number of CPU threads, or show it; results are the same bit for bit only at one.
+
+    That is, at one and the same number of threads.
+    """
+    import torch
+
+    if count is not None:
+        if count < 1:
+            raise CommandError("the number of threads must be at least 1")
+        torch.set_num_threads(count)
+    return Reply({"threads": torch.get_num_threads()}, f"threads {torch.get_num_threads()}")
+
+
+@VOCABULARY.command("setup")
+def data(
+    name: str,
+    /,
+    *,
+    train: int | None = None,
+    test: float | None = None,
+    root: Path | None = None,
+    target: str | None = None,
+    task: Literal["classification", "regression"] | None = None,
+    chunk: int | None = None,
+    session: FromSession,
+) -> Reply:
+    """Load a data set: iris, digits, mpg, mnist-5k, mnist, fashion-mnist, cifar10, FILE.npz, .csv.
+
+    Parameters
+    ----------
+    name
+        A bundled set (iris, digits, mpg, mnist-5k), one under --root (mnist, fashion-mnist,
+        cifar10 in their official files), or a file: .npz with x_train, y_train, x_test, y_test
+        (or x, y), or .csv with a header.
+    train
+        Take this many training examples, chosen at random under the seed.
+    test
+        The share held out for testing where the set has no test part of its own (0.2).
+    root
+        The folder of mnist, fashion-mnist and cifar10.
+    target
+        The column of a .csv to predict.
+    task
+        classification or regression, where the targets do not tell.
+    chunk
+        Examples in one pass of the network (2048); smaller takes less memory.
+    """
+    if chunk is not None and chunk < 1:
+        raise CommandError("--chunk must be at least 1")
+    if name.endswith((".npz", ".csv")):
+        name = str(session.find(Path(name)))
+    root = session.find(root) if root is not None else None
+    words = name if train is None else f"{name} --train {train}"
+    found = session.engine.load_data(
+        words, name, chunk, train=train, test=test, root=root, target=target, task=task
+    )
+    values = {
+        "name": found.name,
+        "task": found.task,
+        "train": len(found.x_train),
+        "test": len(found.x_test),
+        "shape": list(found.x_train.shape[1:]),
+        "outputs": found.outputs,
+        "sha256": found.digest,
+        "notes": list(found.notes),
+    }
+    check = {k: v for k, v in values.items() if k not in ("notes", "shape", "name")}
+    shape = "×".join(map(str, values["shape"]))
+    first = (
+        f"{found.name}: {values['train']} training and {values['test']} test examples of"
+        f" {shape}, {found.task} with {found.outputs} output{'s' * (found.outputs != 1)}"
+    )
+    return Reply(values, "\n".join([first, *found.notes]), check)
+
+
+@VOCABULARY.command("setup")
+def model(
+    name: str,
+    /,
+    *arguments: str,
+    activation: Activation | None = None,
+    session: FromSession,
+    **options: str,
+) -> Reply:
+    """Build a network: one of the paper's five, mlp, cnn, or your own module:factory.
+
+    The paper's are mnist-ff, mnist-conv, cifar10-conv, iris-ff and mpg-ff.
+
+    `mlp 784-300-10` is a multilayer perceptron of these sizes; `cnn 20-20-d100` has 3×3
+    convolutions of 20 channels, each with 2×2 average pooling, then a dense layer of 100.
+    `module:factory` calls your own function, found from the working directory as Python finds it.
+
+    Parameters
+    ----------
+    name
+        One of the names above.
+    arguments
+        Sizes, or positional arguments of the factory.
+    activation
+        Of mlp and cnn (tanh).
+    options
+        Keyword arguments of the factory: --width 3.
+    """
+    problem = session.engine.build_model((name, *arguments), activation, options)
+    return _network_reply(session, f"{' '.join((name, *arguments))}", problem)
+
+
+def _network_reply(session: FromSession, name: str, problem: object) -> Reply:
+    from lsshell.engine.networks import describe_network
+
+    values = {
+        "model": name,
+        "parameters": problem.p,
+        "device": session.engine.device,
+        "dtype": session.engine.dtype,
+        "notices": list(problem.notices),
+        "theta": session.engine.theta_hash(),
+    }
+    check = {"parameters": problem.p, "theta": values["theta"]}
+    text = f"{name}: {describe_network(problem.network)}, {values['device']}, {values['dtype']}"
+    return Reply(values, "\n".join([text, *problem.notices]), check)
+
+
+@VOCABULARY.command("work")
+def train(
+    *,
+    epochs: int = 100,
+    rate: float = 1e-3,
+    batch: int = 32,
+    until_loss: float | None = None,
+    weight_decay: Annotated[float, Parameter(name="--weight-decay")] = 0.0,
+    session: FromSession,
+) -> Reply:
+    """Train from here by Adam on mini-batches, as the paper's first phase does.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training examples.
+    rate
+        Learning rate.
+    batch
+        Examples in a mini-batch.
+    until_loss
+        Stop as soon as the training loss is this low.
+    weight_decay
+        λ of a penalty λ·Σ w² on the weights, biases free.
+    """
+    for name, value in (("epochs", epochs), ("rate", rate), ("batch", batch)):
+        if not value > 0:
+            raise CommandError(f"--{name} must be above 0")
+    if weight_decay < 0:
+        raise CommandError("--weight-decay must not be negative")
+    result = session.engine.train(
+        epochs=epochs if session.step_limit is None else min(epochs, session.step_limit),
+        rate=rate,
+        batch=batch,
+        until_loss=until_loss,
+        penalty=weight_decay,
+    )
+    point = session.engine.path.here
+    values = {
+        "epochs": result.epochs,
+        "reason": result.reason,
+        "point": point_values(point),
+        "theta": session.engine.theta_hash(),
+    }
+    words = f"training loss {number(result.loss)}, {test_words(point)}"
+    return Reply(
+        values,
+        f"{result.epochs} epochs ({result.reason}): {words}",
+        interrupted=result.reason == "interrupted",
+    )
+
+
+@VOCABULARY.command("work")
+def load(file: Path, /, *, session: FromSession) -> Reply:
+    """Load a checkpoint: safetensors, a torch state dict, or a torch.export program.
+
+    No code in the file is run. An exported program brings its own network; a checkpoint of
+    lsshell's own names its network; others need `model` first.
+
+    Parameters
+    ----------
+    file
+        FILE.safetensors, .pt, .pth or .pt2.
+    """
+    found = session.find(file)
+    notes = session.engine.load(found)
+    point = session.engine.path.here
+    values = {
+        "file": str(file),
+        "notes": list(notes),
+        "point": point_values(point),
+        "theta": session.engine.theta_hash(),
+    }
+    check = {k: v for k, v in values.items() if k not in ("notes", "file")}
+    words = f"{file.name}: training loss {number(point.loss)}, {test_words(point)}"
+    notices = session.engine.ready().notices
+    return Reply(values, "\n".join([words, *notes, *notices]), check)
+
+
+@VOCABULARY.command("view")
+def save(name: Path, /, *, session: FromSession) -> Reply:
+    """Write the parameters here as safetensors, with what they are and where on which level set.
+
+    Parameters
+    ----------
+    name
+        NAME or NAME.safetensors.
+    """
+    file = name if name.suffix == ".safetensors" else name.with_name(name.name + ".safetensors")
+    target = session.writable(file)
+    session.engine.save(target)
+    values = {"file": str(target), "theta": session.engine.theta_hash()}
+    return Reply(values, f"wrote {target}", {"theta": values["theta"]})

@@ -1,0 +1,238 @@
+"""The append-only record of a session on disk; survives kill -9; opens again where it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lsshell.sessions.errors import SessionError
+from lsshell.sessions.language import Line
+from lsshell.sessions.results import MARK, read_results, result_lines
+
+FORMAT = "1"
+SCRIPT, STEPS, POINTS, FIGURES = "session.lss", "steps.jsonl", "points", "figures"
+HEADER, NOTE = "#:", "#!"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recorded command: its line, what it gave (None where it never ended), and notes (`#!`)."""
+
+    line: Line
+    results: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """A session as read back from disk."""
+
+    header: dict[str, str]
+    entries: tuple[Entry, ...]
+    steps: tuple[dict[str, Any], ...] = ()
+    notices: tuple[str, ...] = field(default=())
+
+
+class Journal:
+    """Writes one session folder. Every line is flushed before the next thing happens.
+
+    Raises SessionError, naming folder and reason, where the folder exists already, cannot be
+    made or written, or is open in another process.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, str] | None) -> None:
+        """`header` starts a new session in a new or empty folder; None goes on with an old one."""
+        self.folder = folder
+        self.points_folder = folder / POINTS
+        self.figures_folder = folder / FIGURES
+        self._command = -1
+        self._began: int | None = None
+        self._stepped: set[int] = set()
+        try:
+            if header is not None:
+                self._refuse_occupied()
+                folder.mkdir(parents=True, exist_ok=True)
+                self.points_folder.mkdir(exist_ok=True)
+            self._lock = FileLock(folder / ".lock", timeout=0)
+            self._lock.acquire()
+            self._script = (folder / SCRIPT).open("ab")
+            self._steps = (folder / STEPS).open("ab")
+        except Timeout as e:
+            raise SessionError(f"the session {folder} is open in another process") from e
+        except OSError as e:
+            raise SessionError(f"the session folder {folder} cannot be written: {_why(e)}") from e
+        if header is not None:
+            self._write_script([f"{HEADER} {name} {value}" for name, value in header.items()])
+
+    def _refuse_occupied(self) -> None:
+        if self.folder.is_file():
+            raise SessionError(f"{self.folder} is a file; a session needs a folder")
+        if (self.folder / SCRIPT).exists():
+            raise SessionError(
+                f"the folder {self.folder} holds a session already: `lsshell resume {self.folder}`"
+                " goes on with it; otherwise give another folder"
+            )
+        if self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise SessionError(f"the folder {self.folder} is not empty; give a new one")
+
+    def begin(self, text: str) -> None:
+        """Writes a command before it runs."""
+        self._began = self._script.tell()
+        self._command += 1
+        self._stepped: set[int] = set()
+        self._write_script([text])
+
+    @property
+    def steps_of_command(self) -> int:
+        """Steps recorded since the last `begin`."""
+        return len(self._stepped)
+
+    def end(self, results: Mapping[str, Any]) -> None:
+        """Writes what the command gave."""
+        self._began = None
+        self._write_script(result_lines(results))
+
+    def fail(self, text: str, message: str) -> None:
+        """Turns the command begun into a comment: a failed command is no part of the script."""
+        if self._began is not None:
+            self._script.truncate(self._began)
+            self._script.seek(self._began)
+            self._began = None
+            self._command -= 1
+        self._write_script([f"# {text}", *(f"{NOTE} {part}" for part in message.splitlines())])
+
+    def take_back(self, text: str, why: str) -> None:
+        """Turns the last command of a script read back from disk into a comment."""
+        data = (self.folder / SCRIPT).read_bytes()
+        self._began = data.rstrip(b"\n").rfind(b"\n") + 1
+        self.fail(text, why)
+
+    def mend(self) -> None:
+        """Cuts a torn last line off both files, so that the next line starts on its own."""
+        for file in (self._script, self._steps):
+            data = Path(file.name).read_bytes()
+            if data and not data.endswith(b"\n"):
+                file.truncate(data.rfind(b"\n") + 1)
+
+    def note(self, text: str) -> None:
+        """A remark that replay and resume read, and scripts skip."""
+        self._write_script([f"{NOTE} {text}"])
+
+    def point(self, fields: Mapping[str, Any]) -> None:
+        """Writes the line of a recorded point; a later line of the same index replaces it."""
+        if fields["kind"] == "step":
+            self._stepped.add(fields["index"])
+        line = json.dumps({"command": self._command, **fields}, ensure_ascii=False)
+        self._append(self._steps, line + "\n", STEPS)
+
+    def go_on(self, commands: int) -> None:
+        """After `commands` commands read back from disk."""
+        self._command = commands - 1
+
+    def close(self) -> None:
+        """Releases the lock; what was written is there already."""
+        self._script.close()
+        self._steps.close()
+        self._lock.release()
+        (self.folder / ".lock").unlink(missing_ok=True)
+
+    def _write_script(self, lines: Iterable[str]) -> None:
+        self._append(self._script, "".join(line + "\n" for line in lines), SCRIPT)
+
+    def _append(self, file: Any, text: str, name: str) -> None:
+        try:
+            file.write(text.encode())
+            file.flush()
+        except OSError as e:
+            raise SessionError(
+                f"{self.folder / name} cannot be written: {_why(e)}. What was written stays;"
+                " free some space, or `save` the parameters elsewhere"
+            ) from e
+
+
+def read_record(path: Path) -> Record:
+    """A session folder, or a script alone, as it stands on disk; a torn last line is dropped.
+
+    Raises SessionError where there is no such thing, or a line in the middle cannot be read.
+    """
+    script = path / SCRIPT if path.is_dir() else path
+    try:
+        text = script.read_bytes().decode()
+    except FileNotFoundError as e:
+        raise SessionError(f"no session or script {path}") from e
+    except UnicodeDecodeError as e:
+        raise SessionError(f"{script} is not a text file") from e
+    except OSError as e:
+        raise SessionError(f"{script} cannot be read: {_why(e)}") from e
+    notices: list[str] = []
+    lines = text.split("\n")
+    if path.is_dir() and lines[-1]:
+        notices.append(f"{SCRIPT}: the last line was torn and is dropped: {lines[-1]}")
+        lines[-1] = ""
+    header, entries = _parse(script, lines)
+    steps = _read_steps(path / STEPS, notices) if path.is_dir() else []
+    return Record(header, tuple(entries), tuple(steps), tuple(notices))
+
+
+def _parse(script: Path, lines: list[str]) -> tuple[dict[str, str], list[Entry]]:
+    header: dict[str, str] = {}
+    entries: list[Entry] = []
+    for number, text in enumerate(lines, start=1):
+        stripped = text.strip()
+        if stripped.startswith(HEADER):
+            name, _, value = stripped.removeprefix(HEADER).strip().partition(" ")
+            header[name] = value
+        elif stripped.startswith(MARK) and entries:
+            try:
+                found = read_results([stripped])
+            except ValueError as e:
+                raise SessionError(f"{script.name}:{number}: unreadable results: {e}") from e
+            last = entries[-1]
+            entries[-1] = Entry(last.line, (last.results or {}) | found, last.notes)
+        elif stripped.startswith(NOTE) and entries:
+            last = entries[-1]
+            note = stripped.removeprefix(NOTE).strip()
+            entries[-1] = Entry(last.line, last.results, (*last.notes, note))
+        elif stripped and not stripped.startswith("#"):
+            entries.append(Entry(Line(script.name, number, stripped), None))
+    return header, entries
+
+
+def _read_steps(file: Path, notices: list[str]) -> list[dict[str, Any]]:
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise SessionError(f"{file} cannot be read: {_why(e)}") from e
+    steps: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            steps.append(json.loads(line))
+        except ValueError as e:
+            if number < len(lines):
+                raise SessionError(f"{file.name}:{number}: not a recorded point: {e}") from e
+            notices.append(f"{STEPS}: the last line was torn and is dropped")
+    return steps
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """`root/DATE-name`, with -2, -3, … where that exists."""
+    base = f"{datetime.now(UTC).astimezone():%Y-%m-%d}-{name}"
+    folder, k = root / base, 2
+    while folder.exists():
+        folder, k = root / f"{base}-{k}", k + 1
+    return folder
+
+
+def _why(e: OSError) -> str:
+    return os.strerror(e.errno) if e.errno else str(e)

@@ -1,0 +1,301 @@
+"""Session: executes commands on an Engine, tells listeners, writes the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsshell.sessions.commands import VOCABULARY
+from lsshell.sessions.errors import CommandError, SessionError
+from lsshell.sessions.journal import FORMAT, Journal, new_folder
+from lsshell.sessions.language import Failure, Line, assignment, split_words, spoken
+from lsshell.sessions.reply import Outcome, Reply
+
+if TYPE_CHECKING:
+    from lsshell.engine.engine import Engine
+    from lsshell.engine.events import Event
+
+SESSIONS_VARIABLE = "LSSHELL_SESSIONS"
+
+
+class Session:
+    """One conversation with one engine.
+
+    folder: where it is written; None makes `sessions/DATE-name` (under $LSSHELL_SESSIONS or the
+    working directory) at the first command, and `record=False` writes nothing. The engine, and
+    torch with it, is imported when a command first needs it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        name: str = "session",
+        record: bool = True,
+        listen: Callable[[Event], None] = lambda event: None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.record = record
+        self.listen = listen
+        self.variables: dict[str, str] = dict(variables or {})
+        self.history: list[str] = []
+        self.journal: Journal | None = None
+        self.search: list[Path] = []
+        self.step_limit: int | None = None
+        self.replaying = False
+        self._silent = False
+        self._engine: Engine | None = None
+        self._sourcing: list[Path] = []
+        self._outcomes: Callable[[Outcome], None] = lambda outcome: None
+
+    # -- the engine --------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, imported and made at first use."""
+        if self._engine is None:
+            from lsshell.engine.engine import Engine
+            from lsshell.engine.store import PointStore
+
+            store = PointStore(self.journal.points_folder) if self.journal else PointStore()
+            self._engine = Engine(store, self._hear)
+        return self._engine
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether a command has needed the engine yet."""
+        return self._engine is not None
+
+    def _hear(self, event: Event) -> None:
+        point = getattr(event, "point", None)
+        if point is not None and self.journal is not None and not self._silent:
+            self.journal.point(point.as_dict())
+        self.listen(event)
+
+    def cancel(self) -> None:
+        """Asks the command under way to stop at a valid point; from any thread."""
+        if self._engine is not None:
+            self._engine.cancel.set()
+
+    # -- executing ---------------------------------------------------------------------------
+
+    def execute(
+        self, line: Line, outcome: Callable[[Outcome], None] = lambda outcome: None
+    ) -> Outcome | None:
+        """Executes a line and tells `outcome` of it (and of each line of a sourced file).
+
+        Blank lines and comments give None. A failure leaves the state as it was; it is in the
+        outcome, never raised. SessionError is raised where the session cannot be written.
+        """
+        before, self._outcomes = self._outcomes, outcome
+        try:
+            return self._execute(line)
+        finally:
+            self._outcomes = before
+
+    def _execute(self, line: Line) -> Outcome | None:
+        began = time.perf_counter()
+        name, text = "", line.text.strip()
+        try:
+            words = split_words(line.text, self.variables)
+            if not words:
+                return None
+            name, text = words[0].text, spoken(line.text, words)
+            command, call = VOCABULARY.parse(words)
+        except CommandError as e:
+            return self._tell(self._failed(line, name, text, e, began, 0, begun=False))
+        self.history.append(text)
+        talk = command.kind == "talk" or self._silent
+        if not talk:
+            self._open_journal()
+            if self.journal is not None:
+                self.journal.begin(text)
+        try:
+            reply = self._call(call)
+        except CommandError as e:
+            column = words[1].column if len(words) > 1 else words[0].column
+            return self._tell(self._failed(line, name, text, e, began, column, begun=not talk))
+        if self.journal is not None and not talk:
+            self.journal.end(reply.values if reply.check is None else reply.check)
+        return self._tell(Outcome(line, name, time.perf_counter() - began, reply=reply))
+
+    def _tell(self, outcome: Outcome) -> Outcome:
+        self._outcomes(outcome)
+        return outcome
+
+    def _call(self, call: Callable[[Session], Reply]) -> Reply:
+        """Runs a command; everything a user can cause comes out as CommandError."""
+        from lsshell.engine.errors import Cancelled, EngineError
+
+        if self._engine is not None:
+            self._engine.cancel.clear()
+        try:
+            return call(self)
+        except EngineError as e:
+            raise CommandError(str(e)) from e
+        except Cancelled as e:
+            raise CommandError("interrupted; nothing was changed") from e
+        except MemoryError as e:
+            raise CommandError("out of memory: a smaller --chunk or --memory helps") from e
+        except RuntimeError as e:
+            if "out of memory" not in str(e):
+                raise
+            raise CommandError(
+                f"out of memory on {self.engine.device}: a smaller --chunk (data) or --memory"
+                " (walk) helps"
+            ) from e
+
+    def _failed(
+        self,
+        line: Line,
+        name: str,
+        text: str,
+        error: CommandError,
+        began: float,
+        column: int,
+        *,
+        begun: bool,
+    ) -> Outcome:
+        failure = Failure(line, error.column or column or 1, name, str(error))
+        if self.journal is not None and begun:
+            self._write_failure(text, failure.message)
+        return Outcome(line, name, time.perf_counter() - began, failure=failure)
+
+    def _write_failure(self, text: str, message: str) -> None:
+        """A walk that failed after some steps stays in the script, as far as it came."""
+        assert self.journal is not None
+        if self.journal.steps_of_command:
+            steps = self.journal.steps_of_command
+            self.journal.end({"steps": steps, "reason": f"failed: {message}"})
+        else:
+            self.journal.fail(text, message)
+
+    def source(self, file: Path) -> Reply:
+        """Executes a script's lines here; stops at its first failure."""
+        path = self.find(file)
+        if path.resolve() in self._sourcing:
+            chain = " → ".join(p.name for p in [*self._sourcing, path])
+            raise CommandError(f"{file} includes itself ({chain})")
+        lines = read_lines(path)
+        self._sourcing.append(path.resolve())
+        self.search.insert(0, path.resolve().parent)
+        try:
+            for line in lines:
+                outcome = self._execute(line)
+                if outcome is not None and outcome.failure is not None:
+                    raise CommandError(f"stopped at {outcome.failure}")
+                if outcome is not None and outcome.reply is not None and outcome.reply.quits:
+                    break
+        finally:
+            self._sourcing.pop()
+            self.search.pop(0)
+        return Reply({"file": str(file)})
+
+    def begin_script(self, path: Path) -> None:
+        """The lines that follow are those of this script: it may not include itself."""
+        self._sourcing.append(path.resolve())
+        self.search.append(path.resolve().parent)
+
+    def set_variable(self, text: str) -> tuple[str, str]:
+        """`name=value` for `${name}` in later lines."""
+        name, value = assignment(text)
+        self.variables[name] = value
+        return name, value
+
+    # -- files -------------------------------------------------------------------------------
+
+    def find(self, file: Path) -> Path:
+        """A file to read: from the working directory, else beside the script that names it."""
+        file = file.expanduser()
+        for base in (Path.cwd(), *self.search):
+            if (base / file).exists():
+                return base / file
+        return file
+
+    def writable(self, file: Path) -> Path:
+        """A file to write: as said, but inside the session's folder when replaying."""
+        file = file.expanduser()
+        if not self.replaying:
+            return file
+        if self.journal is None:
+            raise CommandError(f"{file} is not written while replaying")
+        outputs = self.journal.folder / "outputs"
+        outputs.mkdir(exist_ok=True)
+        return outputs / file.name
+
+    @contextlib.contextmanager
+    def reading_back(self) -> Iterator[None]:
+        """Executes without writing: what is executed stands on disk already."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
+
+    # -- the journal -------------------------------------------------------------------------
+
+    def _open_journal(self) -> None:
+        if self.journal is not None or not self.record:
+            return
+        if self.folder is None:
+            root = Path(os.environ.get(SESSIONS_VARIABLE, "sessions"))
+            self.folder = new_folder(root, self.name)
+        self.journal = Journal(self.folder, header())
+        if self._engine is not None:
+            self._engine.path.store.folder = self.journal.points_folder
+
+    def adopt(self, journal: Journal) -> None:
+        """Goes on writing a session that was opened again."""
+        self.journal, self.folder = journal, journal.folder
+
+    def close(self) -> None:
+        """Releases the session; everything is on disk already."""
+        if self.journal is not None:
+            with contextlib.suppress(OSError):
+                self.journal.close()
+            self.journal = None
+
+
+def header() -> dict[str, str]:
+    """What a session was made with: results are bit for bit the same where all of this is."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "lsshell-session": FORMAT,
+        "created": f"{datetime.now(UTC).astimezone():%Y-%m-%dT%H:%M:%S%z}",
+        "lsshell": version("lsshell"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()} {capability}",
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "threads": str(torch.get_num_threads()),
+        "folder": str(Path.cwd()),
+    }
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a script; raises CommandError where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as e:
+        raise CommandError(f"no script {path}") from e
+    except IsADirectoryError as e:
+        raise CommandError(f"{path} is a folder, not a script") from e
+    except UnicodeDecodeError as e:
+        raise CommandError(f"{path} is not a text file") from e
+    except OSError as e:
+        raise CommandError(f"{path} cannot be read: {e.strerror}") from e
+    return [Line(str(path), k, text) for k, text in enumerate(text.splitlines(), start=1)]
+
+
+__all__ = ["Session", "SessionError", "header", "read_lines"]

@@ -1,0 +1,134 @@
+"""From words to a bound call of a typed function, and from functions to help and completion."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
+
+from lsshell.sessions.errors import CommandError
+from lsshell.sessions.language import Word
+from lsshell.sessions.reply import Reply
+
+# The parameter through which a command gets its session; never parsed from the line.
+FromSession = Annotated[Any, Parameter(parse=False)]
+Flag = Annotated[bool, Parameter(negative="")]
+Many = Annotated[tuple[str, ...], Parameter(negative="")]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word of the vocabulary.
+
+    kind: `setup` changes what there is to walk on and is done again at resume; `work` makes
+    points and is read back from disk at resume; `move` goes along the path; `view` shows or
+    writes out; `talk` belongs to the conversation and is no part of the script.
+    """
+
+    name: str
+    kind: str
+    function: Callable[..., Reply]
+
+
+class Vocabulary:
+    """All commands, with one parser for every place where a line can be typed."""
+
+    def __init__(self) -> None:
+        self.commands: dict[str, Command] = {}
+        self._app = App(
+            name="", help_flags=[], version_flags=[], help_formatter="plain", help_format="plain"
+        )
+
+    def command(
+        self, kind: str, name: str | None = None
+    ) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
+        """Adds a typed, documented function under its name."""
+
+        def add(function: Callable[..., Reply]) -> Callable[..., Reply]:
+            word = name or function.__name__
+            self.commands[word] = Command(word, kind, function)
+            self._app.command(function, name=word)
+            return function
+
+        return add
+
+    def parse(self, words: list[Word]) -> tuple[Command, Callable[[Any], Reply]]:
+        """The command and its call, waiting for the session; raises CommandError with a column."""
+        texts = [word.text for word in words]
+        if texts[0] not in self.commands:
+            raise CommandError(self._unknown(texts[0]), words[0].column)
+        try:
+            function, bound, _ = self._app.parse_args(texts, exit_on_error=False, print_error=False)
+        except CycloptsError as e:
+            raise CommandError(_message(e), _column(e, words)) from e
+        command = self.commands[texts[0]]
+        return command, lambda session: function(*bound.args, **bound.kwargs, session=session)
+
+    def _unknown(self, name: str) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(name, self.commands, 1)
+        hint = f"did you mean {near[0]}?" if near else "`help` lists the commands"
+        return f"unknown command {name}; {hint}"
+
+    def help(self, name: str | None) -> str:
+        """The list of commands, or one command's page."""
+        from rich.console import Console
+
+        if name is None:
+            width = max(map(len, self.commands))
+            lines = [f"{n:<{width}}  {_summary(c.function)}" for n, c in self.commands.items()]
+            return "\n".join([*lines, "", "help COMMAND says more; # starts a comment."])
+        if name not in self.commands:
+            raise CommandError(self._unknown(name))
+        out = io.StringIO()
+        console = Console(file=out, width=96, no_color=True, highlight=False)
+        self._app.help_print([name], console=console)
+        return out.getvalue().strip()
+
+    def options(self, name: str) -> list[tuple[tuple[str, ...], tuple[str, ...], bool]]:
+        """For completion: (spellings, choices, takes a file) of each parameter, in order."""
+        found = []
+        for argument in self._app[name].assemble_argument_collection():
+            if argument.parse:
+                names = tuple(n for n in argument.names if not n.startswith("--empty-"))
+                wants_file = argument.hint in (Path, Path | None)
+                found.append((names, tuple(argument.get_choices() or ()), wants_file))
+        return found
+
+
+def _summary(function: Callable[..., Reply]) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]
+
+
+def _message(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected {' '.join(error.unused_tokens or ())}"
+    message = " ".join(str(error).split())
+    return message[:1].lower() + message[1:].rstrip(".")
+
+
+def _column(error: CycloptsError, words: list[Word]) -> int:
+    """Where the word stands that the parser could not take; past the end for a missing one."""
+    token = getattr(error, "token", None)
+    wanted = [t for t in (token.value, token.keyword) if t] if token is not None else []
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        wanted = [error.unused_tokens[0]]
+    for text in wanted:
+        for word in reversed(words[1:]):
+            if (
+                word.text == text
+                or word.text.startswith(f"{text}=")
+                or word.text.endswith(f"={text}")
+            ):
+                return word.column
+    last = words[-1]
+    return last.column + len(last.text) if not wanted else last.column
+
+
+VOCABULARY = Vocabulary()
