@@ -192,6 +192,15 @@ def test_a_flipped_byte_in_the_weights_of_a_zip_is_noticed(tmp_path):
     assert "damaged" in said(read_checkpoint, path)
 
 
+def test_a_zip_saved_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(network().state_dict(), tmp_path / "c.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(read_checkpoint(tmp_path / "c.pt").tensors, dict(network().state_dict()))
+
+
 def test_files_that_are_no_checkpoints_are_refused_with_what_they_are(tmp_path):
     path = tmp_path / "c.pt"
     assert said(read_checkpoint, path) == f"there is no file {path}"
