@@ -231,7 +231,7 @@ class Problem:
         for x, y in self.chunks(self.x_train, self.y_train):
             part = self.loss_sum(self.network(x), y) / n
             gradient = torch.autograd.grad(part, self.parameters, create_graph=True)
-            self._add_flat(product, self.gradient_of(self._inner(gradient, v)))
+            self.add_flat(product, self.gradient_of(self.inner(gradient, v)))
         return product
 
     def gauss_newton_vector(self, theta: Tensor, v: Tensor) -> Tensor:
@@ -248,9 +248,9 @@ class Problem:
             vjp = torch.autograd.grad(
                 outputs, self.parameters, u, create_graph=True, materialize_grads=True
             )
-            (jv,) = torch.autograd.grad(self._inner(vjp, v), u)
+            (jv,) = torch.autograd.grad(self.inner(vjp, v), u)
             curvature = self._output_curvature(outputs.detach(), jv, y) / n
-            self._add_flat(
+            self.add_flat(
                 product,
                 torch.autograd.grad(outputs, self.parameters, curvature, materialize_grads=True),
             )
@@ -264,17 +264,27 @@ class Problem:
             return (z - q * z.sum(1, keepdim=True)).to(jv.dtype)
         return 2.0 * jv / outputs.reshape(len(y), -1).shape[1]
 
-    def gradient_of(self, scalar: Tensor, *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    def gradient_of(
+        self, scalar: Tensor, *, create_graph: bool = False, retain_graph: bool | None = None
+    ) -> tuple[Tensor, ...]:
         """Gradient of a scalar by the network's parameters, zeros where it does not depend."""
+        if not scalar.requires_grad:
+            return tuple(torch.zeros_like(q) for q in self.parameters)
         return torch.autograd.grad(
-            scalar, self.parameters, create_graph=create_graph, materialize_grads=True
+            scalar,
+            self.parameters,
+            create_graph=create_graph,
+            retain_graph=retain_graph,
+            materialize_grads=True,
         )
 
-    def _inner(self, parts: tuple[Tensor, ...], v: Tensor) -> Tensor:
+    def inner(self, parts: tuple[Tensor, ...], v: Tensor) -> Tensor:
+        """Σ parts·v: a gradient by the parameters (tensors) with v (p,), differentiable."""
         views = self.tensors(v).values()
         return torch.stack([(a * b).sum() for a, b in zip(parts, views, strict=True)]).sum()
 
-    def _add_flat(self, flat: Tensor, parts: tuple[Tensor, ...]) -> None:
+    def add_flat(self, flat: Tensor, parts: tuple[Tensor, ...]) -> None:
+        """Adds a gradient by the parameters (tensors) to a flat vector (p,)."""
         for view, part in zip(self.tensors(flat).values(), parts, strict=True):
             view.add_(part)
 

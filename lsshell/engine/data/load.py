@@ -109,7 +109,7 @@ def _data_set(source: Source, train: int | None, test: float | None, seed: int) 
         x_test, y_test = source.x_test, source.y_test
     else:
         x_test, y_test = source.x[rows.test], source.y[rows.test]
-    notes = [*source.notes, *rows.notes]
+    notes = [*source.notes, rows.note]
     if x_train.dtype == np.uint8:
         x_train, x_test = pixels(x_train), pixels(x_test)
         notes.append("pixels divided by 255")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from lsshell.engine.data.dataset import Source
 from lsshell.engine.errors import EngineError
+from lsshell.engine.seeds import generator
 
 DEFAULT_TEST_SHARE = 0.2
 
@@ -21,7 +23,7 @@ class Split:
 
     train: np.ndarray
     test: np.ndarray | None
-    notes: tuple[str, ...]
+    note: str
 
 
 def split(source: Source, train: int | None, test: float | None, seed: int) -> Split:
@@ -31,25 +33,37 @@ def split(source: Source, train: int | None, test: float | None, seed: int) -> S
     that has a test set keeps its own order where all its examples are taken.
     """
     n = len(source.x)
-    if source.x_test is not None:
-        available, rows_test = n, None
-        ordered = train is None
-    else:
-        if n < 2:
-            raise EngineError(f"{source.name} holds {n} example; training and testing need two")
-        available = _available(source, n, train, test)
-        ordered = False
+    available = n if source.x_test is not None else _available(source, n, train, test)
     if train is not None and train > available:
-        of = "training examples" if available == n else f"training examples ({n} in all)"
-        raise EngineError(f"--train {train}: {source.name} has {available} {of}")
-    order = np.arange(n) if ordered else _random_order(n, seed)
-    rows_train = order[: available if train is None else train]
-    if source.x_test is None:
-        rows_test = order[available:]
-    n_test = len(source.x_test) if rows_test is None else len(rows_test)
-    notes = [f"{len(rows_train)} training and {n_test} test examples"]
-    if rows_test is not None:
-        notes[0] += f", split at random under seed {seed}"
-    if len(rows_train) < available:
-        pass
-    return Split(rows_train, rows_test, tuple(notes))
+        raise EngineError(
+            f"--train {train}: {source.name} has {available} training examples"
+            + (f" ({n} in all)" if available < n else "")
+        )
+    if source.x_test is not None and train is None:
+        order, how = np.arange(n), ""
+    else:
+        order, how = _random_order(n, seed), f", chosen at random under seed {seed}"
+    rows = order[: available if train is None else train]
+    if source.x_test is not None:
+        return Split(
+            rows, None, f"{len(rows)} training and {len(source.x_test)} test examples{how}"
+        )
+    held_out = order[available if train is None or not source.rest_is_test else train :]
+    if test is not None:
+        held_out = order[available:]
+    return Split(rows, held_out, f"{len(rows)} training and {len(held_out)} test examples{how}")
+
+
+def _available(source: Source, n: int, train: int | None, test: float | None) -> int:
+    """How many examples may train: all but those held out, of which there is at least one."""
+    if n < 2:
+        raise EngineError(f"{source.name} holds {n} example{'s' * (n != 1)}; two are the least")
+    if train is not None and test is None and source.rest_is_test:
+        return n - 1
+    return n - min(max(round(n * (DEFAULT_TEST_SHARE if test is None else test)), 1), n - 1)
+
+
+def _random_order(n: int, seed: int) -> np.ndarray:
+    # Sorting random keys: torch.randperm's algorithm is not promised to stay what it is.
+    keys = torch.rand(n, generator=generator(seed, "data"), dtype=torch.float64)
+    return torch.argsort(keys, stable=True).numpy()

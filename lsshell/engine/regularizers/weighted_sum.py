@@ -1,0 +1,34 @@
+"""The objective of a walk: the weighted sum of the regularisers that are on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.regularizers.regularizer import Regularizer
+
+
+class WeightedSum:
+    """R(θ) = Σ weight·R_k(θ); `terms` maps a regulariser's name to itself and its weight."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, tuple[Regularizer, float]] = {}
+
+    @property
+    def cheap(self) -> bool:
+        """Whether every term costs a handful of passes over θ only."""
+        return all(regularizer.cheap for regularizer, _ in self.terms.values())
+
+    def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
+        """R(θ); ∇R(θ) (p,) overwrites `out`."""
+        total, scratch = 0.0, None
+        for k, (regularizer, weight) in enumerate(self.terms.values()):
+            if k == 0:
+                total = weight * regularizer.value_and_gradient(theta, out)
+                if weight != 1.0:
+                    out.mul_(weight)
+            else:
+                scratch = torch.empty_like(out) if scratch is None else scratch
+                total += weight * regularizer.value_and_gradient(theta, scratch)
+                out.add_(scratch, alpha=weight)
+        return total
