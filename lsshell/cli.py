@@ -11,6 +11,11 @@ from cyclopts import App, CycloptsError, Parameter
 from lsshell import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lsshell.printing import Printer
+    from lsshell.sessions.language import Line
+    from lsshell.sessions.reply import Outcome
     from lsshell.sessions.session import Session
 
 DONE, FAILED, WRONG_USAGE, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -24,7 +29,7 @@ app = App(
 app.register_install_completion_command()
 
 Variables = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
+Flag = Annotated[bool, Parameter(negative="")]
 
 
 def main() -> None:
@@ -80,7 +85,7 @@ def repl(*, session: Path | None = None, set_: Variables = ()) -> int:
 
 @app.command
 def run(
-    script: str, /, *, set_: Variables = (), session: Path | None = None, json: Json = False
+    script: str, /, *, set_: Variables = (), session: Path | None = None, json: Flag = False
 ) -> int:
     """Run a script; - reads it from standard input. Ends at the first failed command.
 
@@ -121,7 +126,13 @@ def run(
 
 @app.command
 def replay(
-    path: Path, /, *, check: bool = False, session: Path | None = None, json: Json = False
+    path: Path,
+    /,
+    *,
+    check: Flag = False,
+    session: Path | None = None,
+    quiet: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Run a saved session again; with --check, compare each recorded result.
 
@@ -136,6 +147,8 @@ def replay(
         Compare, and stop at the first difference.
     session
         Keep the new session in this folder; otherwise it is thrown away.
+    quiet
+        Print the verdict only.
     json
         Print one JSON object a command.
     """
@@ -151,8 +164,9 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="lsshell-replay-") as temporary:
         opened = Session(session or Path(temporary) / "session", listen=printer.hear)
         try:
+            say = _say_failures(printer) if quiet else printer.say
             with Interrupts(opened.cancel).watched() as interrupts:
-                found = replay_session(path, opened, check=check, outcome=printer.say)
+                found = replay_session(path, opened, check=check, outcome=say)
         except SessionError as e:
             _complain(str(e))
             return FAILED
@@ -166,12 +180,12 @@ def replay(
         printer.notice(f"differs: {found.difference}")
         return DIFFERS
     if check:
-        how = "bit for bit" if not found.elsewhere else "within tolerances"
-        why = f" ({'; '.join(found.elsewhere)})" if found.elsewhere else ""
-        printer.notice(f"identical: {found.compared} results of {found.commands} commands agree"
-                       f" {how}{why}" if not found.elsewhere else
-                       f"agrees: {found.compared} results of {found.commands} commands agree"
-                       f" {how}{why}")  # fmt: skip
+        verdict, how = "identical", "bit for bit"
+        if found.elsewhere:
+            verdict, how = "agrees", f"within tolerances ({'; '.join(found.elsewhere)})"
+        printer.notice(
+            f"{verdict}: {found.compared} results of {found.commands} commands agree {how}"
+        )
     return DONE
 
 
@@ -208,7 +222,7 @@ def batch(
     matrix: Path | None = None,
     jobs: int = 1,
     session: Path | None = None,
-    json: Json = False,
+    json: Flag = False,
 ) -> int:
     """Run scripts side by side, each in its own process and session; a table of results at the end.
 
@@ -286,6 +300,14 @@ def doctor(*, root: Path | None = None) -> int:
     return DONE if sound else FAILED
 
 
+def _say_failures(printer: Printer) -> Callable[[Outcome], None]:
+    def say(outcome: Outcome) -> None:
+        if outcome.failure is not None:
+            printer.say(outcome)
+
+    return say
+
+
 def _session(folder: Path | None, name: str, assignments: tuple[str, ...]) -> Session:
     from lsshell.sessions.session import Session
 
@@ -310,7 +332,7 @@ def _converse(session: Session) -> int:
     return _execute_all(session, lines, printer)
 
 
-def _execute_all(session: Session, lines: object, printer: object) -> int:
+def _execute_all(session: Session, lines: Iterable[Line], printer: Printer) -> int:
     """Executes lines until one fails, quits or is interrupted; says where the session is."""
     from lsshell.interrupts import Interrupts
     from lsshell.sessions.errors import SessionError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -123,7 +124,8 @@ class Engine:
         self.level_set: LevelSet | None = None
         self.sum = WeightedSum()
         self.path = Path(store)
-        self._rebuild: tuple[Sequence[str], str | None, Mapping[str, str]] | None = None
+        self.activation: str | None = None
+        self._rebuild: Callable[..., torch.nn.Module] | None = None
         self._recorder: Recorder | None = None
         self._walker: tuple[tuple[Any, ...], Stepper, Tensor] | None = None
 
@@ -159,15 +161,26 @@ class Engine:
         return data
 
     def build_model(
-        self, spec: Sequence[str], activation: str | None, options: Mapping[str, str]
+        self,
+        spec: Sequence[str],
+        activation: str | None,
+        options: Mapping[str, str],
+        search: FilePath | None = None,
     ) -> Problem:
-        """Builds and initialises a network under the session's seed, for the data loaded."""
+        """Builds and initialises a network under the session's seed, for the data loaded.
+
+        `search` is where a MODULE:FACTORY is looked for (the working directory).
+        """
         data = self._data()
-        network = build_network(
-            spec, data, activation=activation, seed=self.seed, factory_options=options
+        rebuild = partial(
+            build_network,
+            spec,
+            activation=activation,
+            factory_options=dict(options),
+            search=search or FilePath.cwd(),
         )
-        problem = self._problem(network, data, self.chunk)
-        self._rebuild = (spec, activation, options)
+        problem = self._problem(rebuild(data, seed=self.seed), data, self.chunk)
+        self._rebuild, self.activation = rebuild, activation
         self.model_words = " ".join(spec)
         self._adopt(problem, problem.theta.clone())
         return problem
@@ -253,7 +266,7 @@ class Engine:
         data = self._data()
         if checkpoint.network is not None:
             problem = self._problem(checkpoint.network, data, self.chunk)
-            self._rebuild, self.model_words = None, file.name
+            self._rebuild, self.activation, self.model_words = None, None, file.name
             self._adopt(problem, problem.theta.clone())
             notes: tuple[str, ...] = (f"{file.name} brings its own network",)
         else:
@@ -272,6 +285,10 @@ class Engine:
                 problem.network.load_state_dict(before)
                 raise
         self.theta, self._walker = problem.theta.clone(), None
+        made_on = checkpoint.metadata.get("data_sha256", data.digest)
+        if made_on != data.digest:
+            words = checkpoint.metadata.get("data", "other data")
+            notes = (*notes, f"it was saved on other data than is loaded ({words}): losses differ")
         return notes
 
     def fix_level(self, value: float | None, tolerance: float | None) -> Point:
@@ -450,7 +467,8 @@ class Engine:
         self, position: Position, *, keep: bool, measure: bool, descending: bool
     ) -> Point:
         problem = self.ready()
-        point = self._point(position, "step", measure=measure, descending=descending)
+        with problem.uncancelled():  # a step that was accepted is recorded
+            point = self._point(position, "step", measure=measure, descending=descending)
         point = self.path.add(point, problem.state(position.theta), keep=keep)
         assert self._recorder is not None
         self._recorder.last = position.theta
@@ -500,15 +518,14 @@ class Engine:
         the user asked to stop is still taken.
         """
         problem = self.ready()
-        asked, problem.cancelled = problem.cancelled, lambda: False
         spent = problem.gradients
         try:
-            if position is None:
-                position = self._here(self.problem_theta())
-            point = self._measured(position, descending, everything)
+            with problem.uncancelled():
+                if position is None:
+                    position = self._here(self.problem_theta())
+                return self._measured(position, descending, everything)
         finally:
-            problem.cancelled, problem.gradients = asked, spent
-        return point
+            problem.gradients = spent
 
     def _measured(self, position: Position, descending: bool, everything: bool) -> Point:
         problem, here = self.ready(), self.path.here
@@ -635,19 +652,12 @@ class Engine:
     ) -> list[ComparisonRow]:
         """Weighted-sum training for each λ from fresh seeds; θ and path stay as they are."""
         self.ready()
-        if self._rebuild is None:
+        rebuild, data = self._rebuild, self._data()
+        if rebuild is None:
             raise EngineError("compare needs a network it can initialise anew: say `model`")
-        spec, activation, options = self._rebuild
 
         def fresh(run: int) -> Problem:
-            network = build_network(
-                spec,
-                self._data(),
-                activation=activation,
-                seed=self.seed + run,
-                factory_options=options,
-            )
-            return self._problem(network, self._data(), self.chunk)
+            return self._problem(rebuild(data, seed=self.seed + run), data, self.chunk)
 
         return weight_decay_sweep(
             fresh,
@@ -671,8 +681,8 @@ class Engine:
             "seed": str(self.seed),
             "loss": repr(problem.loss(theta)),
         }
-        if self._rebuild is not None and self._rebuild[1]:
-            metadata["activation"] = self._rebuild[1]
+        if self.activation:
+            metadata["activation"] = self.activation
         if self.level_set is not None:
             metadata |= {
                 "level": repr(self.level_set.level),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -217,6 +218,15 @@ class Problem:
         if out is None:
             return loss, self._gradient.clone()
         return loss, out.copy_(self._gradient)
+
+    @contextlib.contextmanager
+    def uncancelled(self) -> Iterator[None]:
+        """Inside, evaluations go on although the user asked to stop: short work that must end."""
+        asked, self.cancelled = self.cancelled, lambda: False
+        try:
+            yield
+        finally:
+            self.cancelled = asked
 
     def begin_gradient(self) -> Tensor:
         """The zeroed buffer (p,) into which the next backward pass adds; for training loops."""

@@ -43,7 +43,8 @@ def train(
     Settings are the published ones by default (Adam 1e-3, batches of 32, 100 epochs); batches are
     drawn anew each epoch from `seed`. Dropout and batch-norm train as usual, then freeze again.
     Ends early where the mean mini-batch loss of an epoch falls under `until_loss` and the
-    full-batch loss confirms it. Cancelled between batches: the parameters reached are returned.
+    full-batch loss confirms it. Cancelled between batches: the end of the last whole epoch is
+    returned, so that training for as many epochs gives it again.
     """
     n = len(problem.x_train)
     shuffle = generator(seed, "shuffle")
@@ -52,6 +53,7 @@ def train(
     optimizer = torch.optim.Adam([flat], lr=rate, eps=ADAM_EPS)
     kernels = _kernel_mask(problem) if penalty else None
     reason, epoch = "epochs", 0
+    whole = _state(problem)
     problem.network.train()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -60,6 +62,7 @@ def train(
                 mean = 0.0
                 for x, y in _batches(problem, batch, shuffle):
                     mean += _update(problem, optimizer, flat, x, y, penalty, kernels) / n
+                whole = _state(problem)
                 on_epoch(epoch, mean)
                 if not mean < float("inf"):
                     raise EngineError(
@@ -69,12 +72,18 @@ def train(
                     reason = f"loss {until_loss:g} reached"
                     break
     except Cancelled:
-        reason, epoch = "interrupted", epoch - 1
+        reason, epoch = "interrupted", max(epoch - 1, 0)
+        problem.theta.copy_(problem.restore(whole))
     finally:
         problem.network.eval()
     trained = problem.theta.clone()
-    del flat
-    return TrainingResult(trained, _loss_when_stopped(problem, trained), epoch, reason)
+    with problem.uncancelled():
+        return TrainingResult(trained, problem.loss(trained), epoch, reason)
+
+
+def _state(problem: Problem) -> dict[str, Tensor]:
+    """Parameters and batch-norm statistics, copied."""
+    return {name: t.clone() for name, t in problem.state(problem.theta).items()}
 
 
 def _batches(
@@ -119,12 +128,3 @@ def _reached(problem: Problem, loss: float) -> bool:
     reached = problem.loss(problem.theta) <= loss
     problem.network.train()
     return reached
-
-
-def _loss_when_stopped(problem: Problem, theta: Tensor) -> float:
-    """The full-batch loss, also right after the user asked to stop."""
-    asked, problem.cancelled = problem.cancelled, lambda: False
-    try:
-        return problem.loss(theta)
-    finally:
-        problem.cancelled = asked

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import re
+from string import ascii_lowercase
 
-from lsshell.figures.figure import Figure
+from lsshell.figures.figure import Figure, Series
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # From early (or low) to late (or high), for shaded points.
 _RAMP = ("blue+", "cyan+", "green+", "orange+", "red+")
-_COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+")
+_COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+", "gray+", "white")
 
 
 def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:
-    """The figure in `width` × `height` characters, with ANSI colours or without."""
+    """The figure in `width` × `height` characters, with ANSI colours or without.
+
+    Without colours, several lines are told apart by letters. The legend stands underneath, where
+    it covers nothing.
+    """
     import plotext
 
+    legend = _legend(figure, colour=colour)
     plotext.clear_figure()
     plotext.theme("clear")
-    plotext.plotsize(width, height)
+    plotext.plotsize(width, height - len(legend))
     plotext.title(figure.title)
     plotext.xlabel(figure.x_label)
     plotext.ylabel(figure.y_label)
     if figure.y_log:
         plotext.yscale("log")
+    right = max((x for s in figure.series for x in s.x), default=1.0)
     for name, value in figure.bands:
         plotext.hline(value, "gray")
-        del name
+        plotext.text(f" {name} ", right, value, color="gray", alignment="right")
     shades = [v for s in figure.series for v in s.shade or ()]
     for k, series in enumerate(figure.series):
         if not series.x:
             continue
         if series.style == "mark":
-            marker = "S" if series.name == "start" else "N"
-            plotext.scatter(series.x, series.y, marker=marker, color="default", label=series.name)
+            plotext.scatter(series.x, series.y, marker=_mark(series), color="default")
         elif series.shade is not None:
             for step, shade in enumerate(_RAMP):
                 chosen = [i for i, v in enumerate(series.shade) if _level(v, shades) == step]
@@ -42,11 +48,35 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:
                     marker="braille", color=shade,
                 )  # fmt: skip
         else:
-            marker = {"marker": "braille", "color": _COLOURS[k % len(_COLOURS)]}
-            label = series.name if len(figure.series) > 1 else None
-            plotext.plot(series.x, series.y, label=label, **marker)
-    text = plotext.build()
+            marker = "braille" if colour or len(figure.series) == 1 else ascii_lowercase[k % 26]
+            draw = plotext.plot if marker == "braille" else plotext.scatter
+            draw(series.x, series.y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
+    lines = [plotext.build().rstrip("\n"), *legend]
+    text = "\n".join(lines)
     return text if colour else _ESCAPE.sub("", text)
+
+
+def _legend(figure: Figure, *, colour: bool) -> list[str]:
+    """One line that names the series, or none where there is nothing to tell apart."""
+    import plotext
+
+    words = []
+    lines = [s for s in figure.series if s.style != "mark" and s.shade is None]
+    for k, series in enumerate(figure.series):
+        if series.style == "mark":
+            words.append(f"{_mark(series)} {series.name}")
+        elif series.shade is None and len(lines) > 1:
+            sign = "━" if colour else ascii_lowercase[k % 26]
+            words.append(f"{plotext.colorize(sign, _COLOURS[k % len(_COLOURS)])} {series.name}")
+    shades = [v for s in figure.series for v in s.shade or ()]
+    if shades and colour:
+        ramp = "".join(plotext.colorize("●", shade) for shade in _RAMP)
+        words.append(f"{ramp} {figure.shade_label} {min(shades):.4g} … {max(shades):.4g}")
+    return ["  " + "   ".join(words)] if words else []
+
+
+def _mark(series: Series) -> str:
+    return series.name[:1].upper()
 
 
 def _level(value: float, shades: list[float]) -> int:

@@ -55,6 +55,7 @@ class Journal:
         self._command = -1
         self._began: int | None = None
         self._stepped: set[int] = set()
+        self._searched: set[Path] = set()
         try:
             if header is not None:
                 self._refuse_occupied()
@@ -106,6 +107,7 @@ class Journal:
             self._script.seek(self._began)
             self._began = None
             self._command -= 1
+            self._searched.clear()
         self._write_script([f"# {text}", *(f"{NOTE} {part}" for part in message.splitlines())])
 
     def take_back(self, text: str, why: str) -> None:
@@ -120,6 +122,12 @@ class Journal:
             data = Path(file.name).read_bytes()
             if data and not data.endswith(b"\n"):
                 file.truncate(data.rfind(b"\n") + 1)
+
+    def search_too(self, folder: Path) -> None:
+        """Adds a folder to those in which a replay looks for files."""
+        if folder not in self._searched:
+            self._searched.add(folder)
+            self._write_script([f"{HEADER} search {folder.resolve()}"])
 
     def note(self, text: str) -> None:
         """A remark that replay and resume read, and scripts skip."""
@@ -188,7 +196,8 @@ def _parse(script: Path, lines: list[str]) -> tuple[dict[str, str], list[Entry]]
         stripped = text.strip()
         if stripped.startswith(HEADER):
             name, _, value = stripped.removeprefix(HEADER).strip().partition(" ")
-            header[name] = value
+            again = name == "search" and name in header
+            header[name] = f"{header[name]}\n{value}" if again else value
         elif stripped.startswith(MARK) and entries:
             try:
                 found = read_results([stripped])

@@ -109,8 +109,7 @@ def _prepare(session: Session, path: Path, recorded: Mapping[str, str]) -> tuple
         torch.set_num_threads(int(recorded["threads"]))
     session.replaying = bool(recorded)
     session.search = [path.resolve() if path.is_dir() else path.resolve().parent]
-    if "folder" in recorded:
-        session.search.insert(0, Path(recorded["folder"]))
+    session.search_as(recorded)
     here = header()
     return tuple(
         f"{name} {recorded[name]} there, {here[name]} here"

@@ -33,8 +33,7 @@ def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
         journal.mend()
         session = Session(folder, **options)
         session.search = [folder.resolve()]
-        if "folder" in record.header:
-            session.search.insert(0, Path(record.header["folder"]))
+        session.search_as(record.header)
         _use_threads(record.header)
         session.adopt(journal)
         notices = [*record.notices]

@@ -50,6 +50,7 @@ class Session:
         self.history: list[str] = []
         self.journal: Journal | None = None
         self.search: list[Path] = []
+        self.modules: Path | None = None  # where `model module:factory` looks; None: here
         self.step_limit: int | None = None
         self.replaying = False
         self._silent = False
@@ -214,12 +215,26 @@ class Session:
     # -- files -------------------------------------------------------------------------------
 
     def find(self, file: Path) -> Path:
-        """A file to read: from the working directory, else beside the script that names it."""
+        """A file to read: from the working directory, else beside the script that names it.
+
+        Where that is not the working directory, the session remembers the folder for replays.
+        """
         file = file.expanduser()
-        for base in (Path.cwd(), *self.search):
+        if file.exists():
+            return file
+        for base in self.search:
             if (base / file).exists():
+                if self.journal is not None and not self._silent:
+                    self.journal.search_too(base)
                 return base / file
         return file
+
+    def search_as(self, header: Mapping[str, str]) -> None:
+        """Looks for files and modules where the session of this header did."""
+        folders = [header[name] for name in ("folder", "search") if name in header]
+        self.search[:0] = [Path(line) for text in folders for line in text.splitlines()]
+        if "folder" in header:
+            self.modules = Path(header["folder"])
 
     def writable(self, file: Path) -> Path:
         """A file to write: as said, but inside the session's folder when replaying."""

@@ -1,6 +1,7 @@
 """Every regulariser against finite differences, closed forms and torch's own linear algebra."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.engine.small import blobs, images, regression
 def mlp(seed=0, sizes=(5, 7, 6, 3), activation=nn.Tanh):
     torch.manual_seed(seed)
     layers = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 

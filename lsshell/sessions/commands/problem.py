@@ -158,7 +158,7 @@ def model(
     options
         Keyword arguments of the factory: --width 3.
     """
-    problem = session.engine.build_model((name, *arguments), activation, options)
+    problem = session.engine.build_model((name, *arguments), activation, options, session.modules)
     return _network_reply(session, f"{' '.join((name, *arguments))}", problem)
 
 

@@ -219,5 +219,13 @@ def status(*, session: FromSession) -> Reply:
         "step": here.step if here else None,
         "session": str(session.folder) if session.folder else None,
     }
-    rows = [[name, "–" if v in (None, {}) else str(v)] for name, v in values.items()]
+    rows = [[name, _word(value)] for name, value in values.items()]
     return Reply(values, table(["", ""], rows, right_from=2).lstrip("\n"))
+
+
+def _word(value: Any) -> str:
+    if value is None or value == {}:
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} × {weight:g}" for name, weight in value.items())
+    return number(value, 6) if isinstance(value, float) else str(value)
