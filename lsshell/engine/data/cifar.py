@@ -81,7 +81,7 @@ def _member(archive: Path, name: str) -> bytes:
             return file.read()
     except KeyError as e:
         raise EngineError(f"{archive} holds no file {name}") from e
-    except (tarfile.TarError, OSError, EOFError) as e:
+    except (tarfile.TarError, OSError, EOFError, RecursionError) as e:  # links in a circle
         raise EngineError(f"{archive} is damaged: {e}") from e
 
 
@@ -96,20 +96,20 @@ def _from_binary(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
 def _from_pickle(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         found = _Reader(io.BytesIO(data), encoding="bytes").load()
-        pixels, labels = found[b"data"], found[b"labels"]
-        array = pixels.array() if isinstance(pixels, _Array) else np.asarray(pixels)
-        return _checked(array.reshape(-1, _PIXELS), np.asarray(labels), where)
-    except EngineError:
-        raise
+        pixels, labels = found[b"data"].array().reshape(-1, _PIXELS), np.array(found[b"labels"])
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError("its labels are not a list of integers")
     except Exception as e:  # a damaged pickle can raise anything
         raise EngineError(f"{where} is not a batch of CIFAR-10 or is damaged: {e}") from e
+    return _checked(pixels, labels, where)
 
 
 def _checked(pixels: np.ndarray, labels: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     if len(pixels) != len(labels) or not len(labels):
         raise EngineError(f"{where} holds {len(pixels)} images and {len(labels)} labels")
-    if labels.min() < 0 or labels.max() >= len(_CLASSES):
-        raise EngineError(f"{where} holds a label outside 0…9: {labels.max()}")
+    wrong = labels[(labels < 0) | (labels >= len(_CLASSES))]
+    if len(wrong):
+        raise EngineError(f"{where} holds a label outside 0…9: {wrong[0]}")
     return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
@@ -155,5 +155,7 @@ class _Reader(pickle.Unpickler):
             "encode": ("_codecs",),
         }
         if module not in known.get(name, ()):
-            raise EngineError(f"the pickle asks for {module}.{name}: code in data files is not run")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, and code in data files is not run"
+            )
         return {"_reconstruct": _Array, "ndarray": _Array, "dtype": _Type, "encode": _encoded}[name]

@@ -54,17 +54,24 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 
 def _read(name: str, root: Path, folders: Sequence[str], classes: tuple[str, ...]) -> Source:
+    paths = [_find(name, root, folders, part) for part in _PARTS]
     x, y, x_test, y_test = (
-        read_idx(_find(name, root, folders, part), _DIMENSIONS[part.partition("-")[2]])
-        for part in _PARTS
+        read_idx(path, _DIMENSIONS[part.partition("-")[2]])
+        for path, part in zip(paths, _PARTS, strict=True)
     )
-    for what, images, labels in (("training", x, y), ("test", x_test, y_test)):
+    for what, path, images, labels in (
+        ("training", paths[1], x, y),
+        ("test", paths[3], x_test, y_test),
+    ):
         if len(images) != len(labels) or not len(images):
             raise EngineError(
-                f"{name} under {root}: {len(images)} {what} images and {len(labels)} labels"
+                f"{path}: {len(labels)} labels, and {len(images)} {what} images beside it"
             )
         if labels.max() >= len(classes):
-            raise EngineError(f"{name} under {root}: label {labels.max()} in the {what} labels")
+            raise EngineError(f"{path} holds a label outside 0…9: {labels.max()}")
+    if x.shape[1:] != x_test.shape[1:] or not x.size:
+        sizes = " and ".join("×".join(map(str, a.shape[1:])) for a in (x, x_test))
+        raise EngineError(f"{paths[0]} and {paths[2].name} hold images of {sizes} pixels")
     return Source(
         name=name,
         x=x[:, None],

@@ -54,7 +54,7 @@ def read_table(path: Path, target: str | None, task: Task | None) -> Source:
     if found == "classification":
         names, indices = np.unique(y, return_inverse=True)
         notes += doubt(y, len(names), where)
-        classes = tuple(f"{n:g}" if y.dtype.kind == "f" else str(n) for n in names)
+        classes = tuple(str(int(n)) if y.dtype.kind == "f" else str(n) for n in names)
         if len(classes) < 2:
             raise EngineError(f"{where} has a single value: nothing to classify")
         y = indices
@@ -102,14 +102,18 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     if all(_number(c) is not None for c in header):
         raise EngineError(f"{path} has no header: its first row must name the columns")
     twice = sorted({c for c in header if header.count(c) > 1})
-    if twice or "" in header:
-        raise EngineError(f"{path}: column names must be given and differ ({', '.join(twice)})")
+    if "" in header:
+        raise EngineError(f"{path}: column {header.index('') + 1} has no name")
+    if twice:
+        raise EngineError(f"{path}: column names must differ: {', '.join(twice)}")
     if not rows:
         raise EngineError(f"{path} has a header and no rows")
     return header, rows
 
 
 def _number(cell: str) -> float | None:
+    if "_" in cell:  # Python reads 1_2 as 12
+        return None
     try:
         return float(cell)
     except ValueError:
@@ -130,6 +134,8 @@ def _input(path: Path, name: str, cells: tuple[str, ...]) -> tuple[np.ndarray, b
     """A block (N, width) of inputs, and whether it is numeric."""
     values = _numbers(path, name, cells)
     if values is not None:
+        if np.abs(values).max() > np.finfo(np.float32).max:
+            raise EngineError(f"{path}: column {name} holds values too large for float32")
         return values[:, None], True
     categories, indices = np.unique(cells, return_inverse=True)
     if len(categories) > _MOST_CATEGORIES:

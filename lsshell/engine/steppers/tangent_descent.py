@@ -18,7 +18,7 @@ MAX_HALVINGS = 20
 FIRST_STEP = 1e-3
 FIRST_CAP = 0.02
 # A step is as long as lets the predictor raise the loss by this share of L*.
-RISE = 0.03
+RISE = 0.02
 
 
 class TangentDescent(Stepper):
