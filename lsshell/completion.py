@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsshell.sessions.commands import VOCABULARY
+from lsshell.sessions.errors import CommandError
+from lsshell.sessions.language import Word, split_words
 
 if TYPE_CHECKING:
     from lsshell.sessions.session import Session
+
+_CURSOR = "\0"  # stands where the cursor is; no command line holds one
 
 
 def complete(text: str, session: Session | None = None) -> Iterator[tuple[str, int]]:
@@ -17,13 +22,39 @@ def complete(text: str, session: Session | None = None) -> Iterator[tuple[str, i
 
     Works without the engine: nothing here imports torch.
     """
-    words = text.split()
-    if not text or text[-1].isspace():
-        words.append("")
-    current = words[-1]
-    for candidate in _candidates(words, session):
-        if candidate.startswith(current) and candidate != current:
-            yield candidate, len(current)
+    words, quote = _typed(text, session)
+    if not words:
+        return
+    current = words[-1].text
+    found = [c for c in _candidates([w.text for w in words], session) if c.startswith(current)]
+    if found != [current]:
+        length = len(text) - (words[-1].column - 1)
+        yield from ((_spelled(candidate, quote), length) for candidate in found)
+
+
+def _typed(text: str, session: Session | None) -> tuple[list[Word], str]:
+    """The words up to the cursor, and the quote that is open there; none inside a comment."""
+    variables = session.variables if session is not None else {}
+    for quote in ("", '"', "'"):
+        try:
+            words = split_words(f"{text}{_CURSOR}{quote}", variables)
+        except CommandError:  # this quote is not open, or a variable is not known
+            continue
+        if words and words[-1].text.endswith(_CURSOR):
+            last = words[-1]
+            opened = quote if text[last.column - 1 : last.column] == quote else ""
+            return [*words[:-1], Word(last.text.removesuffix(_CURSOR), last.column)], opened
+    return [], ""
+
+
+def _spelled(word: str, quote: str) -> str:
+    """The word as the command language reads it back, in the quote that was opened if any."""
+    if quote == "'" and "'" not in word:
+        return f"'{word}" + ("" if word.endswith("/") else "'")
+    if quote == '"':
+        inside = re.sub(r'["\\]|\$(?=\{)', r"\\\g<0>", word)
+        return f'"{inside}' + ("" if word.endswith("/") else '"')
+    return re.sub(r"""[\s'"#\\]|\$(?=\{)""", r"\\\g<0>", word)
 
 
 def _candidates(words: list[str], session: Session | None) -> Iterator[str]:
@@ -38,17 +69,17 @@ def _candidates(words: list[str], session: Session | None) -> Iterator[str]:
         return
     options = VOCABULARY.options(name)
     named = {spelling: o for o in options for spelling in o[0] if spelling.startswith("--")}
+    if current.startswith("-"):
+        yield from (spelling for spelling in named if spelling not in words[:-1])
+        return
     before = words[-2]
-    if before in named and len(words) > 2:
+    if before in named:
         _, choices, wants_file = named[before]
         yield from choices
         if before == "--until":
             yield from (f"{r}=" for r in _regularizers())
         if wants_file:
             yield from _files(current)
-        return
-    if current.startswith("-"):
-        yield from (spelling for spelling in named if spelling not in words)
         return
     position = _position(words, named)
     positional = [o for o in options if not any(n.startswith("--") for n in o[0])]
@@ -97,13 +128,12 @@ def _regularizers() -> tuple[str, ...]:
 
 
 def _files(current: str) -> Iterator[str]:
-    folder, _, _ = current.rpartition("/")
-    base = Path(folder or ("/" if current.startswith("/") else ".")).expanduser()
+    folder, slash, begun = current.rpartition("/")
     try:
-        found = sorted(base.iterdir())
-    except OSError:
+        base = Path(f"{folder}{slash}" or ".").expanduser()
+        found = sorted((path.name, path.is_dir()) for path in base.iterdir())
+    except (OSError, RuntimeError):  # no such folder; `~name` of nobody
         return
-    for path in found:
-        if not path.name.startswith("."):
-            name = f"{folder}/{path.name}" if folder or current.startswith("/") else path.name
-            yield name + ("/" if path.is_dir() else "")
+    for name, is_folder in found:
+        if begun.startswith(".") or not name.startswith("."):
+            yield f"{folder}{slash}{name}" + "/" * is_folder

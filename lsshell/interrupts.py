@@ -13,17 +13,19 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, 
 class Interrupts:
     """`asked` becomes true at the first signal, which also calls `cancel`.
 
-    A second Ctrl-C, where the first is taking long, raises KeyboardInterrupt.
+    A second Ctrl-C, where the first is taking long, raises KeyboardInterrupt. `ended`: a signal
+    other than Ctrl-C came, one that asks the program itself to end.
     """
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         self.cancel = cancel
-        self.asked = False
+        self.asked = self.ended = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+        self.ended = self.ended or number != signal.SIGINT
         self.cancel()
 
     @contextlib.contextmanager

@@ -123,13 +123,14 @@ class ProgressLine:
         seconds = now - self._began
         rate = (event.done - self._first) / seconds if seconds > 0 else 0.0
         left = f", {_clock((event.total - event.done) / rate)} left" if rate > 0 else ""
-        width = 24
+        pace = f"{rate:.1f}/s{left}" if rate > 0 else ""
+        text = f"{event.done}/{event.total} {pace}  {event.note}"
+        # Room for two ^C, which terminals echo: a line that wraps could not be taken off again.
+        room = shutil.get_terminal_size().columns - 5
+        width = max(min(24, room - len(event.task) - len(text) - 2), 4)
         full = int(width * event.done / event.total) if event.total else 0
         bar = "━" * full + "╌" * (width - full)
-        pace = f"{rate:.1f}/s{left}" if rate > 0 else ""
-        text = f"{event.task} {bar} {event.done}/{event.total} {pace}  {event.note}"
-        columns = shutil.get_terminal_size().columns
-        self.stream.write(f"\r\x1b[K{text[: columns - 1]}")
+        self.stream.write(f"\r\x1b[K{f'{event.task} {bar} {text}'[:room]}")
         self.stream.flush()
         self._dirty = True
 

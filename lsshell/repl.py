@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,11 +34,13 @@ STYLE = Style.from_dict(
         "option": "ansigreen",
         "comment": "ansibrightblack italic",
         "variable": "ansimagenta",
-        "unknown": "ansired",
         "bottom-toolbar": "noreverse ansibrightblack",
         "prompt": "bold",
     }
 )
+
+
+_COMMENT = re.compile(r"(?<!\S)#.*")  # a # inside a word is no comment
 
 
 class CommandCompleter(Completer):
@@ -60,7 +63,8 @@ class CommandLexer(Lexer):
 
 def _colour(line: str) -> StyleAndTextTuples:
     parts: StyleAndTextTuples = []
-    text, hash_, comment = line.partition("#")
+    comment = _COMMENT.search(line)
+    text = line[: comment.start()] if comment else line
     for k, word in enumerate(text.split(" ")):
         if k:
             parts.append(("", " "))
@@ -70,8 +74,8 @@ def _colour(line: str) -> StyleAndTextTuples:
             parts.append(("class:option", word))
         else:
             parts.append(("class:variable" if word.startswith("${") else "", word))
-    if hash_:
-        parts.append(("class:comment", hash_ + comment))
+    if comment:
+        parts.append(("class:comment", comment.group()))
     return parts
 
 
@@ -117,19 +121,27 @@ class Repl:
         return 0
 
     def _answer(self, text: str) -> bool:
-        """Executes a line; true where it says quit."""
-        self.number += 1
-        line = Line("<repl>", self.number, text)
-        with Interrupts(self.session.cancel).watched():
-            try:
-                outcome = self.session.execute(line, self.printer.say)
-            except SessionError as e:
-                self.printer.notice(f"lsshell: {e}")
-                return False
-            except KeyboardInterrupt:
-                self.printer.notice("stopped at once: the last recorded point stands")
-                return False
-        return outcome is not None and outcome.reply is not None and outcome.reply.quits
+        """Executes what was typed, or the lines that were pasted up to the first that fails.
+
+        True where one says quit, or the program was told to end meanwhile.
+        """
+        with Interrupts(self.session.cancel).watched() as interrupts:
+            for part in text.splitlines():
+                self.number += 1
+                line = Line("<repl>", self.number, part)
+                try:
+                    outcome = self.session.execute(line, self.printer.say)
+                except SessionError as e:
+                    self.printer.notice(f"lsshell: {e}")
+                    break
+                except KeyboardInterrupt:
+                    self.printer.notice("stopped at once: the last recorded point stands")
+                    break
+                if outcome is not None and outcome.reply is not None and outcome.reply.quits:
+                    return True
+                if interrupts.asked or (outcome is not None and not outcome.ok):
+                    break
+        return interrupts.ended
 
     def _toolbar(self) -> StyleAndTextTuples:
         """L, |L − L*|/tol, R, test loss, angle, of the point that the session is at."""
@@ -137,9 +149,7 @@ class Repl:
 
     def _where(self) -> str:
         if not self.session.has_engine:
-            return (
-                "no data loaded · `data mnist-5k --train 1000` or `source examples/quickstart.lss`"
-            )
+            return "no data loaded · `data mnist-5k --train 1000` loads some"
         engine = self.session.engine
         point = engine.path.here
         if point is None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from lsshell.engine.errors import Cancelled
 from lsshell.engine.events import Listener, Progress
-from lsshell.engine.levelset import norm
 from lsshell.engine.problem import Problem
 from lsshell.engine.training import train
+from lsshell.engine.vectors import norm
 
 
 @dataclass(frozen=True)

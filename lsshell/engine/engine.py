@@ -324,7 +324,8 @@ class Engine:
             self.path.branch = self.path.free_name(self.path.branch)
         observed = observe_cheap(problem, theta, self.seed)
         self._recorder = Recorder(problem, self.path, theta, observed, problem.gradients)
-        point = self._point(self._here(theta), kind, measure=True)
+        with problem.uncancelled():  # training that was stopped ends at a point like any other
+            point = self._point(self._here(theta), kind, measure=True)
         point = self.path.add(point, problem.state(theta), keep=True)
         self.listen(Started(point))
         return point

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lsshell.engine.inverse_hessian import InverseHessian
 from lsshell.engine.problem import Problem
+from lsshell.engine.vectors import dot, norm
 
 MAX_CORRECTIONS = 6
+DESCENT_MEMORY = 20
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,6 @@ class Split:
     def sine(self) -> float:
         """‖tangent‖/‖r‖ in [0, 1]; 0 at a constrained stationary point."""
         return self.tangent_norm / self.slope_norm if self.slope_norm else 0.0
-
-
-def dot(a: Tensor, b: Tensor) -> float:
-    """a·b."""
-    return float(torch.dot(a, b))
-
-
-def norm(a: Tensor) -> float:
-    """‖a‖, accumulated in float64 where the device has it."""
-    wide = a if a.device.type == "mps" else a.double()  # a tenth of vector_norm(dtype=…)'s time
-    return math.sqrt(dot(wide, wide))
 
 
 def split(slope: Tensor, gradient: Tensor) -> Split:
@@ -122,30 +114,44 @@ def newton_length(loss: float, level: float) -> float:
 
 
 def move_to(
-    problem: Problem, level_set: LevelSet, theta: Tensor, *, budget: int = 500
+    problem: Problem, level_set: LevelSet, theta: Tensor, *, budget: int = 1000
 ) -> tuple[Tensor, float]:
-    """Brings any θ onto the level set: damped Newton steps along g, at most `budget` gradients.
+    """Brings any θ onto the level set, with at most `budget` gradients.
 
-    Returns θ and L with |L − L*| ≤ tolerance/10. Raises LevelNotReached with the closest loss
-    where the steps no longer help.
+    Newton steps along g, the shortest way, to a level above; L-BFGS steps, no longer than the
+    level asks, to a level below; either is halved where it does not help. Returns θ and L with
+    |L − L*| ≤ tolerance/10. Raises LevelNotReached with the closest loss where no step helps.
     """
     within = level_set.tolerance / 10
     loss, gradient = problem.loss_and_gradient(theta)
+    curvature = InverseHessian(DESCENT_MEMORY, theta)
     spent, damping = 1, 1.0
     while abs(level_set.residual(loss)) > within:
-        square = norm(gradient) ** 2
-        if spent >= budget or damping < 1e-6 or square == 0.0:
+        if spent >= budget or damping < 1e-6 or norm(gradient) == 0.0:
             raise LevelNotReached(loss)
-        length = newton_length(loss, level_set.level)
-        trial = torch.add(theta, gradient, alpha=-damping * length / square)
+        step = _towards(level_set, curvature, loss, gradient)
+        trial = torch.add(theta, step, alpha=damping)
         trial_loss, trial_gradient = problem.loss_and_gradient(trial)
         spent += 1
+        curvature.add(trial - theta, trial_gradient - gradient)
         if abs(level_set.residual(trial_loss)) < abs(level_set.residual(loss)):
             theta, loss, gradient = trial, trial_loss, trial_gradient
             damping = min(1.0, 2 * damping)
         else:
             damping /= 2
     return theta, loss
+
+
+def _towards(
+    level_set: LevelSet, curvature: InverseHessian, loss: float, gradient: Tensor
+) -> Tensor:
+    """The step whose linear model meets the level."""
+    wanted = newton_length(loss, level_set.level)
+    if wanted > 0.0 and len(curvature):
+        step = curvature.descent_step(gradient)
+        slope = -dot(step, gradient)
+        return step.mul_(min(1.0, wanted / slope))
+    return gradient * (-wanted / norm(gradient) ** 2)
 
 
 class LevelNotReached(Exception):  # noqa: N818 - carries the closest loss to whoever words it

@@ -111,9 +111,9 @@ class Problem:
         frozen = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
         notices = []
         if dropout:
-            notices.append(f"dropout is off ({dropout} layers)")
+            notices.append(f"dropout is off ({_layers(dropout)})")
         if frozen:
-            notices.append(f"batch-norm statistics are frozen ({frozen} layers)")
+            notices.append(f"batch-norm statistics are frozen ({_layers(frozen)})")
         return tuple(notices)
 
     def _place_pair(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -346,3 +346,7 @@ class Problem:
                 f"the loss is {loss}: the parameters or the data hold values too large or NaN"
             )
         return loss
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' * (count != 1)}"

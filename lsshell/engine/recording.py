@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.levelset import LevelSet, Split, norm
+from lsshell.engine.levelset import LevelSet, Split
 from lsshell.engine.path import Kind, Path, Point
 from lsshell.engine.problem import Problem, TestMetrics
 from lsshell.engine.regularizers import REGULARIZERS, Regularizer, make_regularizer
+from lsshell.engine.vectors import norm
 
 NOT_MEASURED = TestMetrics(None, None, None)  # type: ignore[arg-type]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import Cancelled, EngineError
-from lsshell.engine.levelset import dot
 from lsshell.engine.problem import Problem
 from lsshell.engine.regularizers.regularizer import Regularizer, derivatives
 from lsshell.engine.seeds import generator
+from lsshell.engine.vectors import dot
 
 
 class HessianTrace(Regularizer):

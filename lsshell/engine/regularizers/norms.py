@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.levelset import dot, norm
 from lsshell.engine.problem import Problem
 from lsshell.engine.regularizers.regularizer import Regularizer, smoothing
 from lsshell.engine.seeds import generator
+from lsshell.engine.vectors import dot, norm
 
 
 class L2(Regularizer):

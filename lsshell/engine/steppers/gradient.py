@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lsshell.engine.levelset import norm
 from lsshell.engine.steppers.stepper import Position, Terrain
 from lsshell.engine.steppers.tangent_descent import FIRST_STEP, TangentDescent
+from lsshell.engine.vectors import norm
 
 
 class Gradient(TangentDescent):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.events import Corrected
-from lsshell.engine.levelset import dot, norm
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
+from lsshell.engine.vectors import dot, norm
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lsshell.engine.levelset import Correction, dot, norm
-from lsshell.engine.steppers.inverse_hessian import InverseHessian
+from lsshell.engine.inverse_hessian import InverseHessian
+from lsshell.engine.levelset import Correction
 from lsshell.engine.steppers.stepper import Position, Terrain
 from lsshell.engine.steppers.tangent_descent import FIRST_STEP, RISE, TangentDescent
+from lsshell.engine.vectors import dot, norm
 
 MEMORY = 100
 # Bytes that the memory may take; fewer pairs where the network is large.

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.events import Corrected, Refused
-from lsshell.engine.levelset import Correction, correct, dot, norm
+from lsshell.engine.levelset import Correction, correct
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
+from lsshell.engine.vectors import dot, norm
 
 ARMIJO = 1e-4
 MAX_HALVINGS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lsshell.engine.levelset import dot, norm
+from lsshell.engine.vectors import dot, norm
 
 # γ in H₀ = γI is the largest sᵀy/yᵀy among this many latest pairs: pairs along stiff corrections
 # alone would make every step timid.
@@ -54,8 +54,16 @@ class InverseHessian:
         self._fresh.append(row)
         return True
 
+    def descent_step(self, g: Tensor) -> Tensor:
+        """d = −Hg."""
+        return self._step(g, None)
+
     def constrained_step(self, t: Tensor, g: Tensor) -> Tensor:
         """d = −(u − (u·g)/(w·g)·w), u = Ht, w = Hg: minimises the model with d·g = 0."""
+        return self._step(t, g)
+
+    def _step(self, t: Tensor, normal: Tensor | None) -> Tensor:
+        g = t if normal is None else normal
         count = len(self._order)
         s, y = self._s[:count], self._y[:count]
         # Transposed views of rows: matrix products read both sides along p, thrice as fast.
@@ -81,7 +89,7 @@ class InverseHessian:
         products = s_part.T @ s_tg + y_part.T @ y_tg  # [u, w]ᵀ[t, g] less the γ terms
         u_g = gamma * dot(t, g) + float(products[0, 1])
         w_g = gamma * dot(g, g) + float(products[1, 1])
-        ratio = u_g / w_g if w_g > 0.0 else 0.0
+        ratio = u_g / w_g if normal is not None and w_g > 0.0 else 0.0
 
         weights = torch.zeros(2, count, dtype=torch.float64)
         weights[0, order] = s_part[:, 0] - ratio * s_part[:, 1]

@@ -1,0 +1,19 @@
+"""Inner products and lengths of flat vectors (p,)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """a·b."""
+    return float(torch.dot(a, b))
+
+
+def norm(a: Tensor) -> float:
+    """‖a‖, accumulated in float64 where the device has it."""
+    wide = a if a.device.type == "mps" else a.double()  # a tenth of vector_norm(dtype=…)'s time
+    return math.sqrt(dot(wide, wide))

@@ -1,0 +1,134 @@
+"""The tree of points, and PCA of a path by its Gram matrix (T8)."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from lsshell.engine.errors import EngineError
+from lsshell.engine.path import BLOCK, Path, Point, principal_coordinates
+from lsshell.engine.store import PointStore
+
+
+def point(index, parent=None, *, kind="step", step=0, branch="main", test_loss=None):
+    return Point(
+        index=index, parent=parent, branch=branch, kind=kind, step=step, loss=0.1, level=0.1,
+        tolerance=0.001, test_loss=test_loss, test_accuracy=None, test_rmse=None, regularizers={},
+        angle_deg=None, implied_weight_decay=None, gradients=0, distance=0.0, length=0.0,
+    )  # fmt: skip
+
+
+def walked(thetas, store=None):
+    path = Path(store)
+    for k, theta in enumerate(thetas):
+        kind = "level" if k == 0 else "step"
+        path.add(point(k, k - 1 if k else None, kind=kind, step=k), {"w": theta}, keep=True)
+    return path
+
+
+def flat(tensors):
+    return tensors["w"].reshape(-1)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 40, 2 * BLOCK + 3])
+def test_principal_coordinates_equal_those_of_scikit_learn(steps):
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(size=(steps, 200)), 0)
+    path = walked([torch.tensor(row) for row in walk])
+    k = min(3, steps - 1)
+    found = principal_coordinates(path, path.traversal(), flat, k)
+    pca = PCA(k, svd_solver="full").fit(walk)
+    theirs = pca.transform(walk)
+    assert np.allclose(np.abs(found.coordinates.numpy()), np.abs(theirs), atol=1e-8)
+    assert found.explained.numpy() == pytest.approx(pca.explained_variance_ratio_, rel=1e-9)
+    assert float(found.explained.sum()) <= 1 + 1e-12
+
+
+def test_a_random_walk_has_the_explained_variance_of_theory():
+    rng = np.random.default_rng(1)
+    walk = np.cumsum(rng.normal(size=(300, 20_000)).astype(np.float32), 0)
+    path = walked([torch.tensor(row) for row in walk])
+    found = principal_coordinates(path, path.traversal(), flat, 3)
+    theory = [6 / np.pi**2 / k**2 for k in (1, 2, 3)]
+    assert found.explained.tolist() == pytest.approx(theory, rel=0.05)
+
+
+def test_small_moves_far_from_the_origin_keep_their_digits():
+    rng = np.random.default_rng(2)
+    moves = np.cumsum(rng.normal(size=(20, 50)), 0) * 1e-3
+    path = walked([torch.tensor(1e3 + row) for row in moves])
+    found = principal_coordinates(path, path.traversal(), flat, 2)
+    theirs = PCA(2, svd_solver="full").fit_transform(moves)
+    assert np.allclose(np.abs(found.coordinates.numpy()), np.abs(theirs), rtol=1e-5, atol=1e-8)
+
+
+def test_points_beyond_the_memory_budget_are_read_back_from_disk(tmp_path):
+    thetas = [torch.randn(1000) for _ in range(30)]
+    path = walked(thetas, PointStore(budget=5 * 4000))
+    assert len(path.store._memory) <= 5
+    assert all(torch.equal(path.store.get(k)["w"], t) for k, t in enumerate(thetas))
+
+
+@pytest.fixture
+def tree():
+    """0-1-2-3 on main; from 1 a branch 4-5; another traversal 6-7."""
+    path = Path()
+    tensors = {"w": torch.zeros(1)}
+
+    def add(index, parent, **kwargs):
+        path.add(point(index, parent, **kwargs), tensors, keep=True)
+
+    add(0, None, kind="level", test_loss=0.9)
+    for k in (1, 2, 3):
+        add(k, k - 1, step=k, test_loss=1.0 - 0.1 * k)
+    add(4, 1, step=2, branch="other", test_loss=0.2)
+    add(5, 4, step=3, branch="other")
+    add(6, 5, kind="level", branch="other-2", test_loss=0.1)
+    add(7, 6, step=1, branch="other-2")
+    return path
+
+
+def at(tree, index):
+    tree.here, tree.branch = tree.points[index], tree.points[index].branch
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("here", "where", "found"),
+    [
+        (3, "start", 0), (3, "1", 1), (3, "main", 3), (1, "end", 3), (1, "3", 3), (3, "other", 5),
+        (3, "other:2", 4), (3, "other:1", 1), (5, "best", 4), (7, "start", 6), (7, "best", 6),
+        (5, "1", 1), (5, "2", 4),
+    ],
+)  # fmt: skip
+def test_points_are_found_by_step_branch_and_name(tree, here, where, found):
+    assert at(tree, here).find(where).index == found
+
+
+@pytest.mark.parametrize("where", ["9", "nowhere", "main:9", "nowhere:1"])
+def test_what_is_not_there_is_said(tree, where):
+    with pytest.raises(EngineError):
+        at(tree, 3).find(where)
+
+
+def test_going_back_counts_steps_along_the_lineage(tree):
+    assert at(tree, 5).back(2).index == 1
+    with pytest.raises(EngineError, match="only 3 steps"):
+        at(tree, 5).back(4)
+
+
+def test_a_traversal_has_all_branches_from_its_start(tree):
+    assert [p.index for p in at(tree, 5).traversal()] == [0, 1, 2, 3, 4, 5]
+    assert [p.index for p in at(tree, 7).traversal()] == [6, 7]
+    assert [p.index for p in at(tree, 5).lineage()] == [0, 1, 4, 5]
+
+
+def test_a_step_from_the_middle_of_a_branch_starts_a_new_one(tree):
+    assert at(tree, 3).branch_for_next() == "main"
+    assert at(tree, 2).branch_for_next() == "main-2"
+
+
+def test_pca_needs_two_points():
+    path = walked([torch.zeros(3)])
+    with pytest.raises(EngineError, match="walk first"):
+        principal_coordinates(path, path.traversal(), flat)
