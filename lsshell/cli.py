@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
 
 from lsshell import __version__
+from lsshell.engine.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from lsshell.sessions.reply import Outcome
     from lsshell.sessions.session import Session
 
+STDIN = "<stdin>"
 DONE, FAILED, WRONG_USAGE, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = App(
@@ -29,7 +32,7 @@ app = App(
 app.register_install_completion_command()
 
 Variables = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def main() -> None:
@@ -39,10 +42,11 @@ def main() -> None:
 
 def run_cli(words: list[str]) -> int:
     """Runs a command line; returns the exit code."""
+    words = [STDIN if word == "-" else word for word in words]  # no option, but standard input
     try:
         found = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as e:
-        _complain(f"{' '.join(str(e).split())}\n`lsshell --help` shows how it is used.")
+        _complain(f"{_usage_error(e, words)}\n`lsshell --help` shows how it is used.")
         return WRONG_USAGE
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone: no more words
@@ -50,6 +54,16 @@ def run_cli(words: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return found if isinstance(found, int) else DONE
+
+
+def _usage_error(error: CycloptsError, words: list[str]) -> str:
+    if isinstance(error, UnusedCliTokensError) and not words[0].startswith("-"):
+        known = [name for name in app if not name.startswith("-")]
+        if words[0] not in known:
+            script = f"; `lsshell run {words[0]}` runs a script" if Path(words[0]).exists() else ""
+            return f"unknown command {words[0]}{did_you_mean(words[0], known)}{script}"
+        return f"unexpected {' '.join(error.unused_tokens or ())}"
+    return " ".join(str(error).split())
 
 
 def _complain(text: str) -> None:
@@ -107,9 +121,9 @@ def run(
 
     printer = JsonPrinter() if json else Printer(echo=True)
     try:
-        if script == "-":
+        if script == STDIN:
             text = sys.stdin.read()
-            lines = [Line("<stdin>", k, t) for k, t in enumerate(text.splitlines(), start=1)]
+            lines = [Line(STDIN, k, t) for k, t in enumerate(text.splitlines(), start=1)]
             name = "stdin"
         else:
             path = Path(script)
@@ -119,7 +133,7 @@ def run(
         _complain(str(e))
         return FAILED
     opened.listen = printer.hear
-    if script != "-":
+    if script != STDIN:
         opened.begin_script(Path(script))
     return _execute_all(opened, lines, printer)
 
@@ -326,7 +340,7 @@ def _converse(session: Session) -> int:
     from lsshell.printing import Printer
     from lsshell.sessions.language import Line
 
-    lines = (Line("<stdin>", k, t.rstrip("\n")) for k, t in enumerate(sys.stdin, start=1))
+    lines = (Line(STDIN, k, t.rstrip("\n")) for k, t in enumerate(sys.stdin, start=1))
     printer = Printer(echo=False)
     session.listen = printer.hear
     return _execute_all(session, lines, printer)

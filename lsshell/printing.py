@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
+import textwrap
 import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from lsshell.engine.events import Event
 
 REFRESH = 0.1
+_SECOND_COLUMN = re.compile(r"\s*(?:\S{1,20}\s{2,})?")  # where the text of a list's item begins
 
 
 def wants_colour(stream: IO[str]) -> bool:
@@ -43,12 +46,14 @@ class Printer:
             self._line(self._dim(f"› {outcome.line.text.strip()}"))
         if outcome.failure is not None:
             self.out.flush()
-            self.err.write(self._red(outcome.failure.with_caret(), self.err) + "\n")
+            message, line, caret = outcome.failure.with_caret().rsplit("\n", 2)
+            shown = f"{_fitted(message, self.err)}\n{line}\n{caret}"
+            self.err.write(self._red(shown, self.err) + "\n")
             self.err.flush()
             return
         assert outcome.reply is not None
         if outcome.reply.text:
-            self._line(outcome.reply.text)
+            self._line(_fitted(outcome.reply.text, self.out))
         if outcome.reply.figure is not None:
             from lsshell.figures.text import draw_text
 
@@ -59,7 +64,7 @@ class Printer:
     def notice(self, text: str) -> None:
         """Something to know that is no command's answer; on standard error."""
         self.progress.clear()
-        self.err.write(f"{text}\n")
+        self.err.write(f"{_fitted(text, self.err)}\n")
         self.err.flush()
 
     def _line(self, text: str) -> None:
@@ -71,6 +76,25 @@ class Printer:
 
     def _red(self, text: str, stream: IO[str]) -> str:
         return f"\x1b[31m{text}\x1b[0m" if wants_colour(stream) else text
+
+
+def _fitted(text: str, stream: IO[str]) -> str:
+    """Long lines broken between words on a terminal, under their second column if they have one."""
+    if not stream.isatty():
+        return text
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(
+        line
+        if len(line) <= columns
+        else textwrap.fill(
+            line,
+            columns,
+            subsequent_indent=" " * _SECOND_COLUMN.match(line).end(),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )
 
 
 class JsonPrinter(Printer):

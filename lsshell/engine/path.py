@@ -89,12 +89,12 @@ class Path:
 
     def keep_here(self, tensors: Mapping[str, Tensor]) -> bool:
         """Keeps θ of `here` if it is not kept yet; True where that changed anything."""
-        if self.here is None or self.here.kept:
-            return False
-        self.store.keep(self.here.index, tensors)
-        self.restore(replace(self.here, kept=True))
+        changed = self.here is not None and not self.here.kept
+        if self.here is not None and changed:
+            self.store.keep(self.here.index, tensors)
+            self.restore(replace(self.here, kept=True))
         self.store.drop_rolling()
-        return True
+        return changed
 
     def recover(self, point: Point) -> bool:
         """Keeps a point whose tensors only a rolling file holds; False where none does."""

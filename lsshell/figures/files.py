@@ -29,6 +29,7 @@ def write_figure(figure: Figure, file: Path, *, dpi: int = 150) -> None:
 
 def _draw(figure: Figure, form: str, dpi: int) -> bytes:
     # The object-oriented interface: no display, no global state of pyplot.
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
@@ -66,7 +67,9 @@ def _draw(figure: Figure, form: str, dpi: int) -> bytes:
     if sum(s.shade is None for s in figure.series) > 1:
         axes.legend(fontsize=8, frameon=False)
     out = io.BytesIO()
-    canvas.savefig(out, format=form, dpi=dpi, metadata=_metadata(form))
+    # Names inside a vector file are drawn from this salt: the same figure is the same file.
+    with rc_context({"svg.hashsalt": "lsshell"}):
+        canvas.savefig(out, format=form, dpi=dpi, metadata=_metadata(form))
     return out.getvalue()
 
 
@@ -77,5 +80,5 @@ def _line_style(series: Series) -> str:
 
 
 def _metadata(form: str) -> dict[str, None] | None:
-    """No date in vector files: the same figure is the same file."""
+    """No date in vector files."""
     return {"Date": None} if form == "svg" else {"CreationDate": None} if form == "pdf" else None

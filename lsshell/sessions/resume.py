@@ -64,9 +64,10 @@ def _restore(session: Session, entry: Entry, points: list[dict[str, Any]]) -> No
     command = VOCABULARY.commands.get(words[0].text)
     if command is None:
         raise SessionError(f"{entry.line.source}:{entry.line.number}: unknown {words[0].text}")
+    if command.kind in ("view", "work"):
+        session.history.append(entry.line.text)
     if command.kind == "view":
         return
-    session.history.append(entry.line.text)
     if command.kind == "work":
         if command.name == "load" and entry.results is not None:
             _take_network(session, words[1].text, entry)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import FORMAT, Journal, new_folder
-from lsshell.sessions.language import Failure, Line, assignment, split_words, spoken
+from lsshell.sessions.language import Failure, Line, Word, assignment, split_words, spoken
 from lsshell.sessions.reply import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Session:
         try:
             reply = self._call(call)
         except CommandError as e:
-            column = words[1].column if len(words) > 1 else words[0].column
+            column = _place(words, str(e))
             return self._tell(self._failed(line, name, text, e, began, column, begun=not talk))
         if self.journal is not None and not talk:
             self.journal.end(reply.values if reply.check is None else reply.check)
@@ -296,6 +296,14 @@ def header() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "folder": str(Path.cwd()),
     }
+
+
+def _place(words: Sequence[Word], message: str) -> int:
+    """The column of the word that a message starts with; otherwise of the first argument."""
+    for word in words[1:]:
+        if message.startswith(word.text):
+            return word.column
+    return words[min(1, len(words) - 1)].column
 
 
 def read_lines(path: Path) -> list[Line]:

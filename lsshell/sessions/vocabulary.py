@@ -11,14 +11,15 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
+from lsshell.engine.suggestions import did_you_mean
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.language import Word
 from lsshell.sessions.reply import Reply
 
 # The parameter through which a command gets its session; never parsed from the line.
 FromSession = Annotated[Any, Parameter(parse=False)]
-Flag = Annotated[bool, Parameter(negative="")]
-Many = Annotated[tuple[str, ...], Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+Many = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ class Vocabulary:
     def __init__(self) -> None:
         self.commands: dict[str, Command] = {}
         self._app = App(
-            name="", help_flags=[], version_flags=[], help_formatter="plain", help_format="plain"
+            name="",
+            help_flags=[],
+            version_flags=[],
+            help_formatter="plain",
+            help_format="plaintext",
         )
 
     def command(
@@ -70,11 +75,8 @@ class Vocabulary:
         return command, lambda session: function(*bound.args, **bound.kwargs, session=session)
 
     def _unknown(self, name: str) -> str:
-        import difflib
-
-        near = difflib.get_close_matches(name, self.commands, 1)
-        hint = f"did you mean {near[0]}?" if near else "`help` lists the commands"
-        return f"unknown command {name}; {hint}"
+        hint = did_you_mean(name, self.commands) or "; `help` lists the commands"
+        return f"unknown command {name}{hint}"
 
     def help(self, name: str | None) -> str:
         """The list of commands, or one command's page."""
@@ -89,7 +91,8 @@ class Vocabulary:
         out = io.StringIO()
         console = Console(file=out, width=96, no_color=True, highlight=False)
         self._app.help_print([name], console=console)
-        return out.getvalue().strip()
+        usage, _, rest = out.getvalue().strip().partition("\n")
+        return f"Usage: {usage[usage.index(f' {name}') + 1 :]}\n{rest}"
 
     def options(self, name: str) -> list[tuple[tuple[str, ...], tuple[str, ...], bool]]:
         """For completion: (spellings, choices, takes a file) of each parameter, in order."""

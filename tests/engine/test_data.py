@@ -482,7 +482,7 @@ def test_a_tar_archive_with_a_flipped_bit_is_refused_or_reads_as_before(tmp_path
     assert refused > 50
 
 
-@pytest.mark.parametrize("link", ["data_batch_1.bin", "nowhere.bin", "/etc/hostname"])
+@pytest.mark.parametrize("link", ["data_batch_1.bin", "nowhere.bin", "../../outside.bin"])
 def test_links_in_a_tar_archive_lead_nowhere(tmp_path, link):
     path = tmp_path / "cifar-10-binary.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
@@ -700,7 +700,7 @@ SPLIT = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}
         ({"x": X, "y": ["a", "b"] * 5}, {"task": "regression"}, "y holds text"),
         ({"x": BAD, "y": Y}, {}, "x holds NaN or infinite values"),
         (
-            SPLIT | {"x_test": X / np.where(Y == 0, 0.0, 1.0)[:, None]},
+            SPLIT | {"x_test": np.where(X > 1, np.inf, X)},
             {},
             "x_test holds NaN or inf",
         ),
@@ -827,7 +827,7 @@ def test_one_training_row_is_centred_and_nothing_becomes_nan(table):
 
 
 def test_a_table_may_have_quotes_spaces_blank_lines_a_byte_order_mark_and_any_line_ends(table):
-    text = '\ufeff a ,"the, b",y\r\n1,"x, y", 0.5\r\n\r\n2,\tz,1.5\r\n'
+    text = '\ufeff y ,"the, b",a\r\n 0.5,"x, y",1\r\n\r\n1.5 ,\tz,2\r\n'
     data = load_data(table(text), target="y")
     assert data.x_train.shape[1] == 3
     assert sorted(both(data, "y").tolist()) == [0.5, 1.5]

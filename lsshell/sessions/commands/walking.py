@@ -207,11 +207,11 @@ def walk(
 
     targets = {}
     for text in until:
-        name, value = assignment(text)
         try:
+            name, value = assignment(text)
             targets[name] = float(value)
-        except ValueError as e:
-            raise CommandError(f"--until {text}: {value!r} is not a number") from e
+        except (CommandError, ValueError) as e:
+            raise CommandError(f"--until {text}: expected NAME=NUMBER, as in l2=200") from e
     request = WalkRequest(
         method=method,
         steps=steps,

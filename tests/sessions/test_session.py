@@ -1,0 +1,279 @@
+"""Commands in a session: what they give, what they refuse, and that a failure changes nothing."""
+
+import numpy as np
+import pytest
+
+from lsshell.sessions.commands import VOCABULARY
+from lsshell.sessions.session import Session
+from tests.sessions.conversation import SETUP, results, say, talk
+
+POINT = [
+    "step", "loss", "level", "tolerance", "test_loss", "test_accuracy", "regularizers",
+    "angle_deg", "implied_weight_decay", "gradients", "distance", "length",
+]  # fmt: skip
+
+
+@pytest.fixture
+def session(tmp_path):
+    session = talk(tmp_path / "s", SETUP)
+    yield session
+    session.close()
+
+
+def state(session):
+    engine = session.engine
+    here = engine.path.here
+    return (
+        engine.theta_hash() if engine.problem is not None else None,
+        engine.data_words,
+        engine.model_words,
+        engine.level_set,
+        {name: weight for name, (_, weight) in engine.sum.terms.items()},
+        here.index if here else None,
+        engine.path.branch,
+        len(engine.path),
+        engine.seed,
+        engine.dtype,
+        dict(session.variables),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "message"),
+    [
+        ("wlak", 1, "unknown command wlak; did you mean walk"),
+        ("frobnicate", 1, "`help` lists the commands"),
+        ("walk --stesp 3", 6, "unknown option: --stesp. Did you mean --steps"),
+        ("walk --steps three", 14, 'unable to convert "three" into int'),
+        ("walk --steps", 13, "--steps"),
+        ("walk 3", 6, "unexpected 3"),
+        ("walk --steps 0", 6, "--steps must be above 0"),
+        ("walk --until l2", 6, "NAME=NUMBER"),
+        ("walk --until l2=x", 6, "--until l2=x: expected NAME=NUMBER"),
+        ("walk --until-angle 190", 6, "(0, 180]"),
+        ("walk --method newtonian", 15, "Choose from"),
+        ("data irsi", 6, "did you mean iris"),
+        ("data iris --target y", 11, "--target does not apply"),
+        ("data digits", 6, "does not take the data digits"),
+        ("data iris --chunk 0", 11, "--chunk must be at least 1"),
+        ("model mlp 4-8-2", 7, "gives 2 outputs"),
+        ("model mlp", 7, "mlp takes its layers"),
+        ("model nothing:here", 7, "no module"),
+        ("load nowhere.safetensors", 6, "nowhere.safetensors"),
+        ("train --epochs 0", 7, "--epochs must be above 0"),
+        ("train --rate 0", 7, "--rate must be above 0"),
+        ("reg l2 strong", 5, "expected on, off or a weight"),
+        ("reg l2 0", 5, "say `reg l2 off`"),
+        ("reg l1 off", 5, "l1 is not on"),
+        ("reg l2 on --probes 3", 5, "no option --probes"),
+        ("reg distance on --reference nowhere.pt", 5, "nowhere.pt"),
+        ("level 0", 7, "above 0"),
+        ("level x", 7, "into float"),
+        ("level --tol 100", 7, "tolerance must lie"),
+        ("goto 99", 6, "99"),
+        ("undo 99", 6, "steps lie behind"),
+        ("branch main", 8, "is a branch main already"),
+        ("branch 12", 8, "not a number"),
+        ("plot test-loss", 6, "nothing has been walked yet"),
+        ("plot everything", 6, "Choose from"),
+        ("save /nonexistent/folder/x", 6, "there is no folder"),
+        ("export table.xls", 8, "an export ends in"),
+        ("dtype float16", 7, "Choose from"),
+        ("device abacus", 8, "no device abacus"),
+        ("threads 0", 9, "at least 1"),
+        ("set x", 5, "NAME=VALUE"),
+        ("seed ${nothing}", 6, "no variable nothing"),
+        ("source nowhere.lss", 8, "no script"),
+        ("compare weight-decay --lambda x", 22, "FROM:TO:COUNT"),
+        ("help nothing", 6, "unknown command nothing"),
+    ],
+)
+def test_bad_lines_get_one_clear_message_and_change_nothing(session, line, column, message):
+    before = state(session)
+    script = (session.folder / "session.lss").read_text()
+    (outcome,) = say(session, line)
+    assert outcome.failure is not None
+    assert message in outcome.failure.message
+    assert "\n" not in outcome.failure.message
+    assert outcome.failure.column == column
+    assert state(session) == before
+    # A failed command is at most a comment in the script.
+    added = (session.folder / "session.lss").read_text().removeprefix(script)
+    assert all(text.startswith("#") for text in added.splitlines())
+
+
+def test_verbs_before_load_say_what_comes_first(tmp_path):
+    session = Session(tmp_path / "s")
+    for line, message in (("walk", "no data yet"), ("level", "no data yet"), ("undo", "nothing")):
+        (outcome,) = say(session, line)
+        assert message in outcome.failure.message
+    say(session, "data iris")
+    (outcome,) = say(session, "walk")
+    assert "no network yet" in outcome.failure.message
+    session.close()
+
+
+def test_points_have_the_promised_fields_in_order(session):
+    _, walk, measure = results(session, "walk --steps 3\nwalk --steps 4\nmeasure")
+    assert list(walk) == ["start", "end", "steps", "refused", "reason", "theta"]
+    assert list(walk["end"]) == POINT
+    assert walk["end"]["step"] == 7
+    assert set(measure["regularizers"]) >= {"l2", "jacobian", "hessian-trace", "gradient-norm"}
+
+
+def test_regression_points_have_rmse(tmp_path):
+    session = talk(tmp_path / "s", "data mpg\nmodel mpg-ff\nlevel")
+    point = session.engine.path.here
+    assert point.test_rmse is not None
+    (found,) = results(session, "measure")
+    assert "test_rmse" in found
+    assert "test_accuracy" not in found
+    session.close()
+
+
+def test_going_back_and_branching(session):
+    found = results(
+        session, "walk --steps 10\nundo 4\nbranch try\nwalk --steps 2\npath list\ngoto end"
+    )
+    assert found[1]["point"]["step"] == 6
+    assert found[4]["branches"]["try"]["from"] == "main:6"
+    assert found[5]["branch"] == "try"
+    (best,) = results(session, "goto best")
+    tests = [p.test_loss for p in session.engine.path.traversal() if p.kept and p.test_loss]
+    assert best["point"]["test_loss"] == min(tests)
+
+
+def test_scripts_source_others_with_variables_but_not_themselves(tmp_path, session):
+    (tmp_path / "inner.lss").write_text("walk --steps ${n}\n")
+    (tmp_path / "outer.lss").write_text("# first\nset n=3\nsource inner.lss\n")
+    outcomes = say(session, f"source {tmp_path / 'outer.lss'}")
+    assert [o.command for o in outcomes] == ["set", "walk", "source", "source"]
+    assert session.engine.path.here.step == 3
+    (tmp_path / "a.lss").write_text("source b.lss\n")
+    (tmp_path / "b.lss").write_text("source a.lss\n")
+    outcomes = say(session, f"source {tmp_path / 'a.lss'}")
+    assert "includes itself (a.lss → b.lss → a.lss)" in str(outcomes[0].failure)
+
+
+def test_a_failure_in_a_sourced_script_names_its_line(tmp_path, session):
+    (tmp_path / "x.lss").write_text("walk --steps 2\n\nwalk --steps two\n")
+    outcomes = say(session, f"source {tmp_path / 'x.lss'}")
+    assert str(outcomes[1].failure).startswith(f"{tmp_path / 'x.lss'}:3:14: walk:")
+    assert session.engine.path.here.step == 2
+
+
+def test_saved_checkpoints_load_again_without_naming_the_network(tmp_path, session):
+    results(session, f"walk --steps 5\nsave {tmp_path / 'end'}")
+    end = session.engine.theta_hash()
+    other = talk(tmp_path / "t", f"seed 3\ndata iris\nload {tmp_path / 'end.safetensors'}")
+    assert other.engine.theta_hash() == end
+    other.close()
+    again = talk(tmp_path / "u", f"seed 4\ndata iris\nload {tmp_path / 'end.safetensors'}")
+    notes = say(again, f"load {tmp_path / 'end.safetensors'}")[0].reply.values["notes"]
+    assert any("other data" in note for note in notes)
+    again.close()
+
+
+def test_the_reference_of_distance_can_be_a_checkpoint(tmp_path, session):
+    results(session, f"save {tmp_path / 'home'}\nwalk --steps 10\nreg l2 off")
+    reg, walk = results(
+        session, f"reg distance on --reference {tmp_path / 'home.safetensors'}\nwalk --steps 40"
+    )
+    assert walk["end"]["distance"] ** 2 == pytest.approx(
+        walk["end"]["regularizers"]["distance"], rel=1e-3
+    )
+    assert walk["end"]["regularizers"]["distance"] < 0.5 * reg["value"]
+
+
+def test_nan_weights_of_a_users_network_are_an_error_and_no_traceback(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    n = torch.nn.Linear(4, 3)\n"
+        "    torch.nn.init.constant_(n.weight, float('nan'))\n"
+        "    return n\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = talk(tmp_path / "s", "data iris\nmodel mine:net")
+    (outcome,) = say(session, "level")
+    assert "the loss is nan" in outcome.failure.message
+    session.close()
+
+
+def test_a_users_factory_gets_its_arguments_and_is_found_from_where_lsshell_runs(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("")
+    (tmp_path / "pack" / "nets.py").write_text(
+        "from torch import nn\n"
+        "def small(width, depth=1):\n"
+        "    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = talk(tmp_path / "s", "data iris\nmodel pack.nets:small 7 --depth 2")
+    assert session.engine.problem.p == 4 * 7 + 7 + 7 * 3 + 3
+    session.close()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".npz", ".safetensors"])
+def test_exports_hold_every_point(tmp_path, session, suffix):
+    file = tmp_path / f"points{suffix}"
+    found = results(session, f"walk --steps 12 --record 4 --measure 3\nexport {file}")[1]
+    assert found["points"] == 13
+    losses = [p.loss for p in session.engine.path.traversal()]
+    if suffix == ".csv":
+        import csv
+
+        with file.open() as handle:
+            rows = list(csv.DictReader(handle))
+        assert [float(r["loss"]) for r in rows] == losses
+        assert rows[1]["test_loss"] == ""
+    elif suffix == ".json":
+        import json
+
+        points = json.loads(file.read_text())["points"]
+        assert [p["loss"] for p in points] == losses
+        assert [k for k in points[-1] if k != "branch"] == POINT
+    elif suffix == ".npz":
+        with np.load(file) as arrays:
+            assert arrays["loss"].tolist() == losses
+            assert arrays["theta"].shape == (4, session.engine.problem.p)
+            assert arrays["theta_step"].tolist() == [0, 4, 8, 12]
+    else:
+        from safetensors.torch import load_file
+
+        assert load_file(file)["loss"].tolist() == losses
+
+
+@pytest.mark.parametrize(
+    "what", ["test-loss", "test-accuracy", "regularizers", "loss", "angle", "path"]
+)
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".txt"])
+def test_figures_are_written_whole_and_kept_with_the_session(tmp_path, session, what, suffix):
+    file = tmp_path / f"figure{suffix}"
+    results(session, f"walk --steps 5\nplot {what} --out {file}")
+    data = file.read_bytes()
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".txt": b""}
+    assert data.startswith(starts[suffix])
+    assert len(data) > 500
+    assert (session.folder / "figures" / file.name).read_bytes() == data
+
+
+def test_every_command_has_help_with_all_its_options(session):
+    for name in VOCABULARY.commands:
+        (found,) = results(session, f"help {name}")
+        for spellings, _, _ in VOCABULARY.options(name):
+            for spelling in spellings:
+                if spelling.startswith("--"):
+                    assert spelling in found["help"], (name, spelling)
+    (everything,) = results(session, "help")
+    assert all(name in everything["help"] for name in VOCABULARY.commands)
+
+
+def test_history_and_status_tell_what_was_said(session):
+    results(session, "walk --steps 2")
+    history, status = results(session, "history\nstatus")
+    assert history["history"][:2] == ["seed 3", "data iris"]
+    assert status["step"] == 2
+    assert status["session"] == str(session.folder)
