@@ -119,7 +119,7 @@ def run(
     from lsshell.sessions.language import Line
     from lsshell.sessions.session import read_lines
 
-    printer = JsonPrinter() if json else Printer(echo=True)
+    printer = JsonPrinter() if json else Printer()
     try:
         if script == STDIN:
             text = sys.stdin.read()
@@ -174,7 +174,7 @@ def replay(
     from lsshell.sessions.replay import replay as replay_session
     from lsshell.sessions.session import Session
 
-    printer = JsonPrinter() if json else Printer(echo=True)
+    printer = JsonPrinter() if json else Printer()
     with tempfile.TemporaryDirectory(prefix="lsshell-replay-") as temporary:
         opened = Session(session or Path(temporary) / "session", listen=printer.hear)
         try:
@@ -270,7 +270,7 @@ def batch(
     if not scripts or jobs < 1:
         _complain("batch needs at least one script, and --jobs at least 1")
         return WRONG_USAGE
-    printer, cancelled = Printer(echo=False), threading.Event()
+    printer, cancelled = Printer(), threading.Event()
     folder = session or new_folder(Path(os.environ.get(SESSIONS_VARIABLE, "sessions")), "batch")
     try:
         planned = plan(scripts, read_matrix(matrix) if matrix else {}, folder)
@@ -341,7 +341,7 @@ def _converse(session: Session) -> int:
     from lsshell.sessions.language import Line
 
     lines = (Line(STDIN, k, t.rstrip("\n")) for k, t in enumerate(sys.stdin, start=1))
-    printer = Printer(echo=False)
+    printer = Printer(seen=STDIN)
     session.listen = printer.hear
     return _execute_all(session, lines, printer)
 

@@ -29,7 +29,7 @@ def examine(root: Path | None) -> tuple[str, bool]:
     rows += _data(root)
     terminal = f"TERM={os.environ.get('TERM', '')} NO_COLOR={'NO_COLOR' in os.environ}"
     rows.append(["terminal", "yes" if sys.stdout.isatty() else "no", terminal])
-    return table(["", "", ""], rows, right_from=3).strip("\n"), sound
+    return table(["", "", ""], rows, left=(0, 1, 2)).strip("\n"), sound
 
 
 def _devices() -> list[list[str]]:

@@ -29,9 +29,10 @@ def wants_colour(stream: IO[str]) -> bool:
 class Printer:
     """Prints outcomes for people on `out`, errors and progress on standard error."""
 
-    def __init__(self, *, echo: bool) -> None:
+    def __init__(self, *, seen: str | None = None) -> None:
+        """`seen`: the source whose lines the user sees anyway; those of others are echoed."""
         self.out, self.err = sys.stdout, sys.stderr
-        self.echo = echo
+        self.seen = seen
         self.colour = wants_colour(self.out)
         self.progress = ProgressLine(self.err)
 
@@ -42,7 +43,7 @@ class Printer:
     def say(self, outcome: Outcome) -> None:
         """A command's answer, or its error with a caret under the place."""
         self.progress.clear()
-        if self.echo:
+        if outcome.line.source != self.seen:
             self._line(self._dim(f"› {outcome.line.text.strip()}"))
         if outcome.failure is not None:
             self.out.flush()
@@ -101,7 +102,7 @@ class JsonPrinter(Printer):
     """One JSON object a command on standard output, nothing else there."""
 
     def __init__(self) -> None:
-        super().__init__(echo=False)
+        super().__init__()
 
     def say(self, outcome: Outcome) -> None:
         self.progress.clear()

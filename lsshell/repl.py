@@ -28,6 +28,7 @@ from lsshell.sessions.language import Line
 from lsshell.sessions.session import Session
 from lsshell.sessions.tables import number
 
+TYPED = "<repl>"
 STYLE = Style.from_dict(
     {
         "command": "bold ansicyan",
@@ -84,29 +85,19 @@ class Repl:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.printer = Printer(echo=False)
+        self.printer = Printer(seen=TYPED)
         self.session.listen = self.printer.hear
         self.number = 0
 
     def run(self) -> int:
         """Until quit or Ctrl-D; returns the exit code."""
         threading.Thread(target=_import_engine, daemon=True).start()
-        colour = wants_colour(self.printer.out)
-        prompt: PromptSession[str] = PromptSession(
-            history=_history(),
-            completer=CommandCompleter(self.session),
-            complete_while_typing=False,
-            auto_suggest=AutoSuggestFromHistory(),
-            enable_history_search=False,
-            lexer=CommandLexer() if colour else None,
-            style=STYLE if colour else None,
-            bottom_toolbar=None if os.environ.get("TERM") == "dumb" else self._toolbar,
-        )
+        read = input if os.environ.get("TERM") == "dumb" else self._prompt().prompt
         self.printer.out.write(f"lsshell {__version__}; `help` lists the commands, Ctrl-D leaves\n")
         try:
             while True:
                 try:
-                    text = prompt.prompt("lss> ")
+                    text = read("lss> ")
                 except KeyboardInterrupt:
                     continue
                 except EOFError:
@@ -120,6 +111,20 @@ class Repl:
             self.printer.notice(f"session in {folder}; `lsshell resume {folder}` goes on with it")
         return 0
 
+    def _prompt(self) -> PromptSession[str]:
+        """The line editor; a dumb terminal has none, since it shows its escapes as they are."""
+        colour = wants_colour(self.printer.out)
+        return PromptSession(
+            history=_history(),
+            completer=CommandCompleter(self.session),
+            complete_while_typing=False,
+            auto_suggest=AutoSuggestFromHistory(),
+            enable_history_search=False,
+            lexer=CommandLexer() if colour else None,
+            style=STYLE if colour else None,
+            bottom_toolbar=self._toolbar,
+        )
+
     def _answer(self, text: str) -> bool:
         """Executes what was typed, or the lines that were pasted up to the first that fails.
 
@@ -128,7 +133,7 @@ class Repl:
         with Interrupts(self.session.cancel).watched() as interrupts:
             for part in text.splitlines():
                 self.number += 1
-                line = Line("<repl>", self.number, part)
+                line = Line(TYPED, self.number, part)
                 try:
                     outcome = self.session.execute(line, self.printer.say)
                 except SessionError as e:

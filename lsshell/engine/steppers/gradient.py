@@ -19,6 +19,7 @@ class Gradient(TangentDescent):
     """
 
     name: ClassVar[str] = "gradient"
+    rise: ClassVar[float] = 0.1
 
     def direction(self, terrain: Terrain, here: Position) -> Tensor:
         if self.cap is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lsshell.engine.inverse_hessian import InverseHessian
 from lsshell.engine.levelset import Correction
 from lsshell.engine.steppers.stepper import Position, Terrain
-from lsshell.engine.steppers.tangent_descent import FIRST_STEP, RISE, TangentDescent
+from lsshell.engine.steppers.tangent_descent import FIRST_STEP, TangentDescent
 from lsshell.engine.vectors import dot, norm
 
 MEMORY = 100
@@ -29,6 +29,7 @@ class QuasiNewton(TangentDescent):
     """
 
     name: ClassVar[str] = "quasi-newton"
+    rise: ClassVar[float] = 0.02
 
     def __init__(self, memory: int = MEMORY) -> None:
         super().__init__()
@@ -69,15 +70,14 @@ class QuasiNewton(TangentDescent):
         y = torch.sub(there.gradient, gradient).mul_(kappa).add_(there.slope).sub_(slope)
         self.inverse.add(there.theta - theta, y)
 
-    @staticmethod
-    def stiffness(terrain: Terrain, here: Position, there: Position) -> float:
-        """κ ≥ ν: the multiplier of the best step that lets the loss rise by RISE·L* at most.
+    def stiffness(self, terrain: Terrain, here: Position, there: Position) -> float:
+        """κ ≥ ν: the multiplier of the best step that lets the loss rise by `rise`·L* at most.
 
-        min t·d + ½dᵀ(∇²R + ν∇²L)d with ½dᵀ∇²L d ≤ RISE·L* has κ − ν as the multiplier of its
-        bound. The fall of the model, Δ = −t·d, is at least κ dᵀ∇²L d, so κ = Δ/(2·RISE·L*) keeps
+        min t·d + ½dᵀ(∇²R + ν∇²L)d with ½dᵀ∇²L d ≤ rise·L* has κ − ν as the multiplier of its
+        bound. The fall of the model, Δ = −t·d, is at least κ dᵀ∇²L d, so κ = Δ/(2·rise·L*) keeps
         the bound; Δ is taken from the last step. As steps shorten κ comes down to ν. Far from
         the minimum ν is small or negative, and with it alone H never learns which directions
         the loss is stiff in (linear regression: never converged; with κ, 60 steps).
         """
         fall = here.value - there.value
-        return max(there.split.multiplier, fall / (2.0 * RISE * terrain.level_set.level))
+        return max(there.split.multiplier, fall / (2.0 * self.rise * terrain.level_set.level))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,8 +19,6 @@ MAX_HALVINGS = 20
 # The first step and the first cap on a step's length, relative to ‖θ‖.
 FIRST_STEP = 1e-3
 FIRST_CAP = 0.02
-# A step is as long as lets the predictor raise the loss by this share of L*.
-RISE = 0.02
 
 
 class TangentDescent(Stepper):
@@ -29,8 +28,11 @@ class TangentDescent(Stepper):
     |L − L*| ≤ tolerance/10, and closer where the expected decrease of R is smaller than what the
     residual is worth (ν per unit of loss). It is accepted where the Lagrangian
     R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
-    The cap on ‖αd‖ follows the predictor's own error: the loss it left to the corrector.
+    The cap on ‖αd‖ follows the predictor's own error: the loss it left to the corrector, wanted
+    at `rise` (a share of L*).
     """
+
+    rise: ClassVar[float]
 
     def __init__(self) -> None:
         self.cap: float | None = None
@@ -114,7 +116,7 @@ class TangentDescent(Stepper):
         self, terrain: Terrain, here: Position, correction: Correction, halvings: int
     ) -> None:
         rise = abs(correction.first_residual) / terrain.level_set.level
-        factor = min(1.6, max(0.5, (RISE / max(rise, 1e-9)) ** 0.5))
+        factor = min(1.6, max(0.5, (self.rise / max(rise, 1e-9)) ** 0.5))
         if halvings:
             factor = min(factor, 0.7)
         self.cap = factor * norm(correction.theta - here.theta)

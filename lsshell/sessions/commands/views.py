@@ -220,7 +220,7 @@ def status(*, session: FromSession) -> Reply:
         "session": str(session.folder) if session.folder else None,
     }
     rows = [[name, _word(value)] for name, value in values.items()]
-    return Reply(values, table(["", ""], rows, right_from=2).lstrip("\n"))
+    return Reply(values, table(["", ""], rows, left=(0, 1)).lstrip("\n"))
 
 
 def _word(value: Any) -> str:

@@ -150,7 +150,7 @@ def _all_regularizers(session: FromSession) -> Reply:
         rows.append(
             [name, "on" if on else "·", number(weight), number(now, 5), change, kind.formula]
         )
-    text = table(["", "", "weight", "value", "since start", "formula"], rows, right_from=2)
+    text = table(["", "", "weight", "value", "since start", "formula"], rows, left=(0, 1, 5))
     return Reply({"regularizers": values}, text, {})
 
 
@@ -328,7 +328,7 @@ def path(what: Literal["list", "points"] = "list", /, *, session: FromSession) -
     headers = ["branch", "from", "points", "last step", "L*", "test loss", "l2"]
     return Reply(
         {"branch": here.branch, "step": here.step, "branches": values},
-        table(headers, rows, right_from=2),
+        table(headers, rows, left=(0, 1)),
         {},
     )
 
