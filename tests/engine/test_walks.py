@@ -123,9 +123,10 @@ def test_the_multiplier_at_the_end_is_the_weight_decay_of_a_stationary_point():
     assert float(penalised.norm() / g.norm()) < math.sin(math.radians(0.2))
 
 
-# A step of `gradient` is accepted or halved, and corrected once more or not, on a comparison.
-@pytest.mark.parametrize(("method", "within"), [("paper", 1e-3), ("gradient", 2e-2)])
-def test_first_order_walks_agree_in_both_precisions(method, within):
+# A step of `gradient` is accepted or halved, and corrected once more or not, on a comparison: in
+# the end rounding decides one of them.
+@pytest.mark.parametrize(("method", "steps"), [("paper", 50), ("gradient", 12)])
+def test_first_order_walks_agree_in_both_precisions(method, steps):
     ends = []
     for dtype in ("float32", "float64"):
         engine = trained(dtype="float32", level=1e-2)
@@ -133,8 +134,8 @@ def test_first_order_walks_agree_in_both_precisions(method, within):
             engine.use_dtype("float64")
             engine.fix_level(1e-2, None)
             engine.switch("l2", None, {})
-        ends.append(engine.walk(WalkRequest(method=method, steps=50)).end.regularizers["l2"])
-    assert ends[0] == pytest.approx(ends[1], rel=within)
+        ends.append(engine.walk(WalkRequest(method=method, steps=steps)).end.regularizers["l2"])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
 
 
 def test_the_same_walk_gives_the_same_bits(engine, start):
