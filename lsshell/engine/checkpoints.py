@@ -107,10 +107,15 @@ def apply_checkpoint(checkpoint: Checkpoint, network: nn.Module) -> tuple[str, .
 
 
 def write_checkpoint(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    durable: bool = True,
 ) -> None:
     """Writes safetensors with metadata, whole or not at all (temporary name, then os.replace).
 
+    `durable` waits for the disk: the file survives a power cut, not only the end of this process.
     Raises EngineError where the folder is missing or cannot be written.
     """
     # Cloned, because safetensors refuses tensors that are views of one buffer.
@@ -121,7 +126,8 @@ def write_checkpoint(
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except FileNotFoundError:
         raise EngineError(f"cannot write {path}: there is no folder {path.parent}") from None

@@ -64,6 +64,7 @@ class Path:
         self.here: Point | None = None
         self.branch = "main"
         self.next_index = first_index
+        self._continued: set[tuple[int, str]] = set()  # (point, branch) that a step goes on from
 
     def __len__(self) -> int:
         return len(self.points)
@@ -83,6 +84,8 @@ class Path:
     def restore(self, point: Point) -> None:
         """Takes a point whose parameters are already on record; it becomes `here`."""
         self.points[point.index] = point
+        if point.parent is not None:
+            self._continued.add((point.parent, point.branch))
         self.here = point
         self.branch = point.branch
         self.next_index = max(self.next_index, point.index + 1)
@@ -109,7 +112,7 @@ class Path:
         here = self.here
         if here is None or here.branch != self.branch:
             return self.branch
-        if any(p.parent == here.index and p.branch == here.branch for p in self.points.values()):
+        if (here.index, here.branch) in self._continued:
             return self.free_name(here.branch)
         return self.branch
 

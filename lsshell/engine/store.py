@@ -46,7 +46,7 @@ class PointStore:
             return
         target = self.folder / f"latest-{index % 2}.safetensors"
         metadata = {"lsshell": "latest step", "point": str(index)}
-        write_checkpoint(target, {k: t.detach().cpu() for k, t in tensors.items()}, metadata)
+        write_checkpoint(target, tensors, metadata, durable=False)
 
     def latest(self, index: int) -> Path | None:
         """The rolling file that may hold point `index`."""

@@ -28,7 +28,7 @@ LSSHELL = Path(sys.executable).with_name("lsshell")
 CTRL_C, CTRL_D, CTRL_R, TAB, ENTER = "\x03", "\x04", "\x12", "\t", "\r"
 PASTE = "\x1b[200~{}\x1b[201~"
 SGR = re.compile(r"\x1b\[([\d;:]*)m")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Terminal:
@@ -112,8 +112,8 @@ class Terminal:
 
     def ended(self) -> int:
         """Waits for the end; the exit code."""
-        self.wait(lambda: not self.process.isalive() and self.process.flag_eof, "end")
-        self.process.close()
+        self.wait(lambda: self.process.flag_eof, "end")
+        self.process.wait()
         return self.process.exitstatus
 
 
@@ -334,13 +334,14 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversati
         begin("train --epochs 100000")
         terminal.process.send(CTRL_C)
         terminal.wait_for_prompt()
+        terminal.say("train --epochs 500 --rate 0.01 --until-loss 0.02")
         terminal.say("level")
         terminal.say("reg l2 on")
         begin("walk --steps 100000 --method gradient")
         terminal.process.send(CTRL_C)
         terminal.wait_for_prompt()
         terminal.say("walk --steps 3 --method gradient")
-        begin("walk --steps 100000")
+        begin("walk --steps 100000 --method paper")
         terminal.process.kill(signal.SIGTERM)
         code = terminal.ended()
     finally:
