@@ -323,8 +323,11 @@ def _say_failures(printer: Printer) -> Callable[[Outcome], None]:
 
 
 def _session(folder: Path | None, name: str, assignments: tuple[str, ...]) -> Session:
+    from lsshell.sessions.journal import refuse_occupied
     from lsshell.sessions.session import Session
 
+    if folder is not None:
+        refuse_occupied(folder)
     session = Session(folder, name=name)
     for text in assignments:
         session.set_variable(text)
@@ -352,26 +355,26 @@ def _execute_all(session: Session, lines: Iterable[Line], printer: Printer) -> i
     from lsshell.sessions.errors import SessionError
 
     code = DONE
-    with Interrupts(session.cancel).watched() as interrupts:
-        try:
-            for line in lines:
+    try:
+        for line in lines:
+            with Interrupts(session.cancel).watched() as interrupts:
                 outcome = session.execute(line, printer.say)
-                if outcome is None:
-                    continue
-                if interrupts.asked or (outcome.reply is not None and outcome.reply.interrupted):
-                    code = INTERRUPTED
-                    break
-                if outcome.failure is not None:
-                    code = FAILED
-                    break
-                if outcome.reply is not None and outcome.reply.quits:
-                    break
-        except SessionError as e:
-            printer.notice(f"lsshell: {e}")
-            code = FAILED
-        finally:
-            folder = session.folder if session.journal is not None else None
-            session.close()
+            if outcome is None:
+                continue
+            if interrupts.asked or (outcome.reply is not None and outcome.reply.interrupted):
+                code = INTERRUPTED
+            elif outcome.failure is not None:
+                code = FAILED
+            if code != DONE or (outcome.reply is not None and outcome.reply.quits):
+                break
+    except SessionError as e:
+        printer.notice(f"lsshell: {e}")
+        code = FAILED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    finally:
+        folder = session.folder if session.journal is not None else None
+        session.close()
     if code == INTERRUPTED:
         printer.notice(
             f"interrupted; `lsshell resume {folder}` goes on" if folder else "interrupted"

@@ -397,6 +397,8 @@ class Engine:
             seconds=request.seconds,
         )
         self._walker = (self._walker_key(request), stepper, end.position.theta)
+        if end.reason == "interrupted":  # the stepper stands in the middle of a step
+            self.forget_walker()
         last = self._finish(end.position, sign > 0)
         self.listen(Stopped(end.reason))
         return WalkResult(start, last, end.steps, end.refused, end.reason, self.theta_hash())

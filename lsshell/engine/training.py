@@ -71,7 +71,7 @@ def train(
                 if until_loss is not None and mean <= until_loss and _reached(problem, until_loss):
                     reason = f"loss {until_loss:g} reached"
                     break
-    except Cancelled:
+    except (Cancelled, KeyboardInterrupt):
         reason, epoch = "interrupted", max(epoch - 1, 0)
         problem.theta.copy_(problem.restore(whole))
     finally:

@@ -59,6 +59,8 @@ def walk(
     |L − L*| ≤ tolerance.
     """
     refused = 0
+    problem = terrain.problem
+    whole = (0, problem.gradients)  # refused steps and gradients at the last accepted point
 
     def count(event: Event) -> None:
         nonlocal refused
@@ -83,13 +85,16 @@ def walk(
             )
             if crossed is not None:
                 there = _locate(counted, crossed, here, there)
-        except Cancelled:
+        except (Cancelled, KeyboardInterrupt):
+            # The step under way leaves no trace, so that walking as many steps gives this again.
+            refused, problem.gradients = whole
             return WalkEnd(here, taken, refused, "interrupted")
         except Stalled as e:
             return WalkEnd(here, taken, refused, str(e))
         taken += 1
         here = there
         record(here)
+        whole = (refused, problem.gradients)
         if crossed is not None:
             return WalkEnd(here, taken, refused, f"{crossed.name} = {crossed.target:g} reached")
 

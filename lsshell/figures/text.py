@@ -21,7 +21,7 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:
     """
     import plotext
 
-    legend = _legend(figure, colour=colour)
+    legend = _legend(figure, width, colour=colour)
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(width, height - len(legend))
@@ -51,28 +51,34 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:
             marker = "braille" if colour or len(figure.series) == 1 else ascii_lowercase[k % 26]
             draw = plotext.plot if marker == "braille" else plotext.scatter
             draw(series.x, series.y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
-    lines = [plotext.build().rstrip("\n"), *legend]
-    text = "\n".join(lines)
+    text = "\n".join([plotext.build().rstrip("\n"), *legend])
     return text if colour else _ESCAPE.sub("", text)
 
 
-def _legend(figure: Figure, *, colour: bool) -> list[str]:
-    """One line that names the series, or none where there is nothing to tell apart."""
+def _legend(figure: Figure, width: int, *, colour: bool) -> list[str]:
+    """Lines that name the series; none where there is nothing to tell apart."""
     import plotext
 
     words = []
-    lines = [s for s in figure.series if s.style != "mark" and s.shade is None]
+    named = sum(s.style != "mark" and s.shade is None for s in figure.series)
     for k, series in enumerate(figure.series):
         if series.style == "mark":
             words.append(f"{_mark(series)} {series.name}")
-        elif series.shade is None and len(lines) > 1:
+        elif series.shade is None and named > 1:
             sign = "━" if colour else ascii_lowercase[k % 26]
             words.append(f"{plotext.colorize(sign, _COLOURS[k % len(_COLOURS)])} {series.name}")
     shades = [v for s in figure.series for v in s.shade or ()]
     if shades and colour:
         ramp = "".join(plotext.colorize("●", shade) for shade in _RAMP)
         words.append(f"{ramp} {figure.shade_label} {min(shades):.4g} … {max(shades):.4g}")
-    return ["  " + "   ".join(words)] if words else []
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]}   {word}" if lines else ""
+        if lines and len(_ESCAPE.sub("", longer)) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(f"  {word}")
+    return lines
 
 
 def _mark(series: Series) -> str:

@@ -58,7 +58,7 @@ class Journal:
         self._searched: set[Path] = set()
         try:
             if header is not None:
-                self._refuse_occupied()
+                refuse_occupied(folder)
                 folder.mkdir(parents=True, exist_ok=True)
                 self.points_folder.mkdir(exist_ok=True)
             self._lock = FileLock(folder / ".lock", timeout=0)
@@ -71,17 +71,6 @@ class Journal:
             raise SessionError(f"the session folder {folder} cannot be written: {_why(e)}") from e
         if header is not None:
             self._write_script([f"{HEADER} {name} {value}" for name, value in header.items()])
-
-    def _refuse_occupied(self) -> None:
-        if self.folder.is_file():
-            raise SessionError(f"{self.folder} is a file; a session needs a folder")
-        if (self.folder / SCRIPT).exists():
-            raise SessionError(
-                f"the folder {self.folder} holds a session already: `lsshell resume {self.folder}`"
-                " goes on with it; otherwise give another folder"
-            )
-        if self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir()):
-            raise SessionError(f"the folder {self.folder} is not empty; give a new one")
 
     def begin(self, text: str) -> None:
         """Writes a command before it runs."""
@@ -163,6 +152,19 @@ class Journal:
                 f"{self.folder / name} cannot be written: {_why(e)}. What was written stays;"
                 " free some space, or `save` the parameters elsewhere"
             ) from e
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Raises SessionError where the folder is not new or empty."""
+    if folder.is_file():
+        raise SessionError(f"{folder} is a file; a session needs a folder")
+    if (folder / SCRIPT).exists():
+        raise SessionError(
+            f"the folder {folder} holds a session already: `lsshell resume {folder}`"
+            " goes on with it; otherwise give another folder"
+        )
+    if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+        raise SessionError(f"the folder {folder} is not empty; give a new one")
 
 
 def read_record(path: Path) -> Record:

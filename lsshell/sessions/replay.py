@@ -90,7 +90,7 @@ def replay(
         assert result.reply is not None
         if result.reply.interrupted or result.reply.quits:
             break
-        if "resumed" in entry.notes:
+        if "resumed" in entry.notes or (entry.results or {}).get("reason") == "interrupted":
             session.engine.forget_walker()
         if check and entry.results is not None:
             given = result.reply.values if result.reply.check is None else result.reply.check

@@ -125,6 +125,13 @@ class Session:
         except CommandError as e:
             column = _place(words, str(e))
             return self._tell(self._failed(line, name, text, e, began, column, begun=not talk))
+        except KeyboardInterrupt:
+            if self.journal is not None and not talk:
+                self._write_failure(text, "stopped at once")
+                if self.journal.steps_of_command:
+                    self.journal.note("resumed")
+                    self.engine.forget_walker()
+            raise
         if self.journal is not None and not talk:
             self.journal.end(reply.values if reply.check is None else reply.check)
         return self._tell(Outcome(line, name, time.perf_counter() - began, reply=reply))
@@ -194,8 +201,11 @@ class Session:
                 outcome = self._execute(line)
                 if outcome is not None and outcome.failure is not None:
                     raise CommandError(f"stopped at {outcome.failure}")
-                if outcome is not None and outcome.reply is not None and outcome.reply.quits:
-                    break
+                if outcome is not None and outcome.reply is not None:
+                    if outcome.reply.interrupted:
+                        return Reply({"file": str(file)}, interrupted=True)
+                    if outcome.reply.quits:
+                        break
         finally:
             self._sourcing.pop()
             self.search.pop(0)
@@ -219,7 +229,7 @@ class Session:
 
         Where that is not the working directory, the session remembers the folder for replays.
         """
-        file = file.expanduser()
+        file = expanded(file)
         if file.exists():
             return file
         for base in self.search:
@@ -238,7 +248,7 @@ class Session:
 
     def writable(self, file: Path) -> Path:
         """A file to write: as said, but inside the session's folder when replaying."""
-        file = file.expanduser()
+        file = expanded(file)
         if not self.replaying:
             return file
         if self.journal is None:
@@ -304,6 +314,14 @@ def _place(words: Sequence[Word], message: str) -> int:
         if message.startswith(word.text):
             return word.column
     return words[min(1, len(words) - 1)].column
+
+
+def expanded(file: Path) -> Path:
+    """The path with its ~ or ~USER filled in; raises CommandError for the home of nobody."""
+    try:
+        return file.expanduser()
+    except RuntimeError as e:
+        raise CommandError(f"{file}: there is no home folder {file.parts[0]}") from e
 
 
 def read_lines(path: Path) -> list[Line]:

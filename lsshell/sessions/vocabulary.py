@@ -89,7 +89,8 @@ class Vocabulary:
         if name not in self.commands:
             raise CommandError(self._unknown(name))
         out = io.StringIO()
-        console = Console(file=out, width=96, no_color=True, highlight=False)
+        # As wide as any line: who prints it breaks lines for the screen at hand.
+        console = Console(file=out, width=1000, no_color=True, highlight=False)
         self._app.help_print([name], console=console)
         usage, _, rest = out.getvalue().strip().partition("\n")
         return f"Usage: {usage[usage.index(f' {name}') + 1 :]}\n{rest}"

@@ -66,7 +66,7 @@ def plot(
 
     if out.suffix not in FORMATS:
         raise CommandError(f"--out {out}: a figure ends in {', '.join(FORMATS)}")
-    targets = [] if session.replaying else [out.expanduser()]
+    targets = [] if session.replaying else [session.writable(out)]
     if session.journal is not None:
         targets.append(session.journal.figures_folder / out.name)
     try:
