@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsshell.engine.checkpoints import apply_checkpoint, read_checkpoint, write_checkpoint
+from lsshell.engine.checkpoints import (
+    Checkpoint,
+    apply_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from lsshell.engine.comparison import ComparisonRow, weight_decay_sweep
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.errors import EngineError
@@ -38,8 +44,10 @@ from lsshell.engine.steppers.paper import TABULAR, Paper
 from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
 from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
+from lsshell.engine.vocabulary import NETWORKS
 from lsshell.engine.walk import Until, walk
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 DEFAULT_TOLERANCE = 0.01  # of L*
 PAPER_TOLERANCE = 1e-5
@@ -101,6 +109,18 @@ class _UntilRegularizer:
         return self.regularizer.value(position.theta)
 
 
+@dataclass(frozen=True)
+class _UntilObjective:
+    """The one regulariser that is walked along: its value is known at every position."""
+
+    name: str
+    target: float
+    scale: float
+
+    def value(self, position: Position) -> float:
+        return self.scale * position.value
+
+
 class Engine:
     """Problem, θ, level set, regularisers and path, with one method for each verb.
 
@@ -110,6 +130,7 @@ class Engine:
     """
 
     def __init__(self, store: PointStore | None = None, listen: Listener = silent) -> None:
+        _no_approximate_arithmetic()
         self.listen = listen
         self.cancel = threading.Event()
         self.seed = 0
@@ -131,8 +152,8 @@ class Engine:
 
     # -- what there is to walk on ------------------------------------------------------------
 
-    def use_device(self, name: str) -> None:
-        """`cpu`, `cuda`, `cuda:1`, `mps`; the problem moves there."""
+    def use_device(self, name: str) -> bool:
+        """`cpu`, `cuda`, `cuda:1`, `mps`; true where the problem moved and the path starts anew."""
         try:
             device = torch.device(name)
             torch.zeros(1, device=device)
@@ -141,22 +162,23 @@ class Engine:
             raise EngineError(f"no device {name} on this machine: {reason}") from e
         if device.type == "mps" and self.dtype == "float64":
             raise EngineError("mps has no float64: say `dtype float32` first")
-        self._remake(device=name)
+        if device.type not in DEVICES:
+            raise EngineError(f"{name} is no place to compute: {', '.join(DEVICES)}")
+        return self._remake(device=name)
 
-    def use_dtype(self, name: str) -> None:
-        """`float32` or `float64`, for parameters, data and arithmetic."""
+    def use_dtype(self, name: str) -> bool:
+        """`float32` or `float64`; true where the path starts anew."""
         if name not in DTYPES:
             raise EngineError(f"no dtype {name}: float32 or float64")
         if name == "float64" and self.device.startswith("mps"):
             raise EngineError("mps has no float64: say `device cpu` first")
-        self._remake(dtype=name)
+        return self._remake(dtype=name)
 
     def load_data(self, words: str, name: str, chunk: int | None, **options: Any) -> DataSet:
         """Reads a data set (see `load_data`); a network already built must take it."""
         data = load_data(name, seed=self.seed, **options)
         if self.problem is not None:
-            problem = self._problem(self.problem.network, data, chunk)
-            self._adopt(problem, self.problem_theta())
+            self._adopt(self._instead(data, chunk), self.problem_theta())
         self.data, self.data_words, self.chunk = data, words, chunk
         return data
 
@@ -202,15 +224,27 @@ class Engine:
             cancelled=self.cancel.is_set,
         )
 
-    def _remake(self, device: str | None = None, dtype: str | None = None) -> None:
+    def _instead(
+        self, data: DataSet, chunk: int | None, device: str | None = None, dtype: str | None = None
+    ) -> Problem:
+        """Another problem with the same network; where it cannot be made, the old one stands."""
+        assert self.problem is not None
+        try:
+            return self._problem(self.problem.network, data, chunk, device, dtype)
+        except BaseException:
+            self.problem.attach()
+            raise
+
+    def _remake(self, device: str | None = None, dtype: str | None = None) -> bool:
+        if (device or self.device) == self.device and (dtype or self.dtype) == self.dtype:
+            return False
         if self.problem is not None:
             theta = self.problem_theta()
-            problem = self._problem(
-                self.problem.network, self.problem.data, self.chunk, device, dtype
-            )
+            problem = self._instead(self.problem.data, self.chunk, device, dtype)
             self._adopt(problem, theta.to(problem.device, problem.dtype))
         self.device = device or self.device
         self.dtype = dtype or self.dtype
+        return self.problem is not None
 
     def _adopt(self, problem: Problem, theta: Tensor) -> None:
         """A new problem: points of another parameter space stay on disk but out of the path."""
@@ -264,66 +298,77 @@ class Engine:
         """Reads a checkpoint into the network (its own, where it brings one), recording nothing."""
         checkpoint = read_checkpoint(file)
         data = self._data()
+        notes: tuple[str, ...]
         if checkpoint.network is not None:
             problem = self._problem(checkpoint.network, data, self.chunk)
+            problem.loss(problem.theta)
             self._rebuild, self.activation, self.model_words = None, None, file.name
             self._adopt(problem, problem.theta.clone())
-            notes: tuple[str, ...] = (f"{file.name} brings its own network",)
+            notes = (f"{file.name} brings its own network",)
+        elif self.problem is None:
+            notes = self._take_with_its_network(checkpoint, data)
         else:
-            if self.problem is None:
-                words = checkpoint.metadata.get("model", "").split()
-                if not words:
-                    raise EngineError("no network yet: say `model` before `load`")
-                self.build_model(words, checkpoint.metadata.get("activation") or None, {})
-            problem = self.ready()
+            problem = self.problem
             before = {k: v.clone() for k, v in problem.network.state_dict().items()}
             problem.place(self.problem_theta())
             try:
                 notes = apply_checkpoint(checkpoint, problem.network)
                 problem.loss(problem.theta)
-            except EngineError:
+            except BaseException:
                 problem.network.load_state_dict(before)
                 raise
-        self.theta, self._walker = problem.theta.clone(), None
+            self.theta, self._walker = problem.theta.clone(), None
         made_on = checkpoint.metadata.get("data_sha256", data.digest)
         if made_on != data.digest:
             words = checkpoint.metadata.get("data", "other data")
             notes = (*notes, f"it was saved on other data than is loaded ({words}): losses differ")
         return notes
 
+    def _take_with_its_network(self, checkpoint: Checkpoint, data: DataSet) -> tuple[str, ...]:
+        """A checkpoint of lsshell's own says which network it is of.
+
+        A file may name one of ours only: MODULE:FACTORY runs code, and is for the user to say.
+        """
+        words = checkpoint.metadata.get("model", "").split()
+        if not words or words[0] not in NETWORKS:
+            raise EngineError("no network yet: say `model` before `load`")
+        activation = checkpoint.metadata.get("activation") or None
+        rebuild = partial(build_network, words, activation=activation)
+        network = rebuild(data, seed=self.seed)
+        notes = apply_checkpoint(checkpoint, network)
+        problem = self._problem(network, data, self.chunk)
+        problem.loss(problem.theta)
+        self._rebuild, self.activation, self.model_words = rebuild, activation, " ".join(words)
+        self._adopt(problem, problem.theta.clone())
+        return notes
+
     def fix_level(self, value: float | None, tolerance: float | None) -> Point:
         """Fixes L* here, or moves to loss `value` first; tolerance in units of L (0.01·L*)."""
         problem, theta = self.ready(), self.problem_theta()
-        level = problem.loss(theta) if value is None else value
-        if not level > 0.0:
-            raise EngineError(
-                f"L* = {level:g}: a level set needs a level above 0; give one, `level 1e-4`"
-            )
-        tolerance = DEFAULT_TOLERANCE * level if tolerance is None else tolerance
-        if not 0.0 < tolerance < level:
-            raise EngineError(f"the tolerance must lie between 0 and L* = {level:g}")
-        level_set = LevelSet(level, tolerance)
+        level_set = _level_set(problem.loss(theta) if value is None else value, tolerance)
         if value is not None:
             try:
                 theta, _ = move_to(problem, level_set, theta)
             except LevelNotReached as e:
                 raise EngineError(
-                    f"the level {level:g} was not reached from here: the closest loss was"
+                    f"the level {value:g} was not reached from here: the closest loss was"
                     f" {e.closest:.4g}; `train` further, or ask for a level nearer to it"
                 ) from e
-        self.level_set = level_set
-        return self._start_at(theta, "level")
+        return self._start_at(theta, "level", level_set)
 
-    def _start_at(self, theta: Tensor, kind: str) -> Point:
-        """Records θ as the start of a traversal and makes it the current point."""
-        problem = self.ready()
-        self.theta, self._walker = theta, None
-        if kind == "start":
-            self.level_set = None
-        if self.path.here is not None and kind == "start":
+    def _start_at(self, theta: Tensor, kind: str, level_set: LevelSet | None = None) -> Point:
+        """Records θ as the start of a traversal and makes it the current point.
+
+        It goes on a branch of its own, but for a level fixed where a traversal has just started.
+        """
+        problem, here = self.ready(), self.path.here
+        same = kind == "level" and theta is self.theta
+        fresh = self.path.branch not in self.path.branches()  # named by `branch` just now
+        if here is not None and not fresh and not (same and here.kind == "start"):
             self.path.branch = self.path.free_name(self.path.branch)
+        self.theta, self._walker, self.level_set = theta, None, level_set
         observed = observe_cheap(problem, theta, self.seed)
-        self._recorder = Recorder(problem, self.path, theta, observed, problem.gradients)
+        self._recorder = Recorder(problem, self.path, theta, observed, problem.gradients, self.seed)
         with problem.uncancelled():  # training that was stopped ends at a point like any other
             point = self._point(self._here(theta), kind, measure=True)
         point = self.path.add(point, problem.state(theta), keep=True)
@@ -340,8 +385,8 @@ class Engine:
         regularizer = make_regularizer(name, problem, theta, seed=self.seed, **options)
         if weight is None:
             weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
-        if weight == 0.0:
-            raise EngineError(f"weight 0 switches {name} off: say `reg {name} off`")
+        if weight == 0.0 or not math.isfinite(weight):
+            raise EngineError(f"{name}: weight {weight:g}; to switch it off say `reg {name} off`")
         regularizer.value(theta)
         self.sum.terms[name] = (regularizer, weight)
         return regularizer
@@ -355,17 +400,18 @@ class Engine:
 
     def walk(self, request: WalkRequest) -> WalkResult:
         """Walks from the current point; see `WalkRequest` and `walk.walk`."""
-        problem = self.ready()
+        problem, theta = self.ready(), self.problem_theta()
         self._check(request)
-        if self.level_set is None:
-            self.fix_level(None, PAPER_TOLERANCE if request.method == "paper" else None)
-        theta = self.problem_theta()
-        assert self.level_set is not None
-        if not self.level_set.contains(problem.loss(theta)):
-            theta, _ = move_to(problem, self.level_set, theta)
         sign = -1.0 if request.ascend else 1.0
-        terrain = Terrain(problem, self.level_set, self.sum, sign, self.listen)
-        here = self._resumed_position(terrain, theta)
+        until = [self._until(name, target, sign) for name, target in request.until.items()]
+        level_set = self.level_set
+        if level_set is None:
+            tolerance = PAPER_TOLERANCE if request.method == "paper" else None
+            level_set = _level_set(problem.loss(theta), tolerance)
+        terrain = Terrain(problem, level_set, self.sum, sign, self.listen)
+        here = self._position(terrain, theta)
+        if self.level_set is None:  # from here on nothing can fail before the first step
+            self._start_at(theta, "level", level_set)
         stepper = self._stepper(request, theta)
         steps = request.steps or self._default_steps(request.method)
         keep_every = request.record or -(-steps // MOST_RECORDED)
@@ -392,7 +438,7 @@ class Engine:
             here,
             steps=steps if request.stop_after is None else min(steps, request.stop_after),
             record=record,
-            until=[self._until(n, v) for n, v in request.until.items()],
+            until=until,
             until_angle=request.until_angle,
             seconds=request.seconds,
         )
@@ -408,16 +454,21 @@ class Engine:
             raise EngineError(f"no method {request.method}: {', '.join(STEPPERS)}")
         if not self.sum.terms:
             raise EngineError("no regulariser is on: say `reg l2 on` first")
-        for what in ("steps", "record", "measure", "memory", "seconds"):
+        for what in (
+            "steps", "record", "measure", "memory", "seconds", "rate_min", "rate_max",
+            "corrector_rate",
+        ):  # fmt: skip
             value = getattr(request, what)
-            if value is not None and not value > 0:
-                raise EngineError(f"--{what} must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise EngineError(f"--{what.replace('_', '-')} must be above 0")
         if request.until_angle is not None and not 0.0 < request.until_angle <= 180.0:
             raise EngineError("--until-angle must lie in (0, 180] degrees")
         rates = (request.rate_min, request.rate_max, request.corrector_rate)
         if request.method != "paper" and any(r is not None for r in rates):
             raise EngineError("--rate-min, --rate-max and --corrector-rate belong to paper")
-        for name in request.until:
+        for name, target in request.until.items():
+            if not math.isfinite(target):
+                raise EngineError(f"--until {name}={target:g}: a number is needed")
             if name not in REGULARIZERS:
                 raise EngineError(
                     f"--until takes NAME=VALUE with a regulariser's name, not {name}"
@@ -427,17 +478,21 @@ class Engine:
     def _default_steps(self, method: str) -> int:
         return PAPER_STEPS.get(self.model_words, 10_000) if method == "paper" else DEFAULT_STEPS
 
-    def _until(self, name: str, target: float) -> Until:
+    def _until(self, name: str, target: float, sign: float) -> Until:
         if name in self.sum.terms:
-            return _UntilRegularizer(name, target, self.sum.terms[name][0])
-        assert self._recorder is not None
-        found = self._recorder.observed.get(name)
+            regularizer, weight = self.sum.terms[name]
+            if len(self.sum.terms) == 1:
+                return _UntilObjective(name, target, sign / weight)
+            return _UntilRegularizer(name, target, regularizer)
+        recorder = self._recorder
+        found = recorder.observed.get(name) if recorder is not None else None
         if found is None:
-            found = make_regularizer(name, self.ready(), self._recorder.start, seed=self.seed)
+            start = self.problem_theta() if recorder is None else recorder.start
+            found = make_regularizer(name, self.ready(), start, seed=self.seed)
         return _UntilRegularizer(name, target, found)
 
     def _walker_key(self, request: WalkRequest) -> tuple[Any, ...]:
-        terms = tuple((n, id(r), w) for n, (r, w) in self.sum.terms.items())
+        terms = tuple((n, r, w) for n, (r, w) in self.sum.terms.items())
         rates = (request.rate_min, request.rate_max, request.corrector_rate)
         return (request.method, request.ascend, request.memory, rates, terms, self.level_set)
 
@@ -447,6 +502,7 @@ class Engine:
             key, stepper, end = self._walker
             if key == self._walker_key(request) and end is theta:
                 return stepper
+        self._walker = None  # its memory makes room for the next one's
         if request.method == "paper":
             base = TABULAR if self.model_words in ("iris-ff", "mpg-ff") else PaperRates()
             asked = {
@@ -463,8 +519,15 @@ class Engine:
         """The next walk starts with no memory of the last (as it does after `resume`)."""
         self._walker = None
 
-    def _resumed_position(self, terrain: Terrain, theta: Tensor) -> Position:
-        return terrain.at(theta, *terrain.problem.loss_and_gradient(theta))
+    def _position(self, terrain: Terrain, theta: Tensor) -> Position:
+        loss, gradient = terrain.problem.loss_and_gradient(theta)
+        if not terrain.level_set.contains(loss):  # read back from another machine, say
+            raise EngineError(
+                f"the loss here is {loss:.6g}, off the level set by"
+                f" {abs(loss - terrain.level_set.level) / terrain.level_set.tolerance:.1f}"
+                " tolerances: fix the level anew with `level`"
+            )
+        return terrain.at(theta, loss, gradient)
 
     def _record_step(
         self, position: Position, *, keep: bool, measure: bool, descending: bool
@@ -485,7 +548,9 @@ class Engine:
         problem, here = self.ready(), self.path.here
         assert here is not None
         self.theta = position.theta
-        if here.test_loss is None:
+        assert self._recorder is not None
+        spent = problem.gradients - self._recorder.gradients_before
+        if here.test_loss is None or here.angle_deg is None or here.gradients != spent:
             full = self.measure(position=position, descending=descending)
             here = replace(
                 here,
@@ -493,6 +558,9 @@ class Engine:
                 test_accuracy=full.test_accuracy,
                 test_rmse=full.test_rmse,
                 regularizers=full.regularizers,
+                angle_deg=full.angle_deg,
+                implied_weight_decay=full.implied_weight_decay,
+                gradients=spent,  # those of steps that came to nothing too
             )
             self.path.restore(here)
             self.listen(Measured(here))
@@ -534,7 +602,9 @@ class Engine:
         problem, here = self.ready(), self.path.here
         if self._recorder is None:
             observed = observe_cheap(problem, position.theta, self.seed)
-            recorder = Recorder(problem, self.path, position.theta, observed, problem.gradients)
+            recorder = Recorder(
+                problem, self.path, position.theta, observed, problem.gradients, self.seed
+            )
         else:
             recorder = self._recorder
         extra = {}
@@ -572,7 +642,7 @@ class Engine:
     ) -> Point:
         problem = self.ready()
         recorder = self._recorder or Recorder(
-            problem, self.path, position.theta, {}, problem.gradients
+            problem, self.path, position.theta, {}, problem.gradients, self.seed
         )
         known = {}
         if len(self.sum.terms) == 1:
@@ -619,21 +689,20 @@ class Engine:
     def place_at(self, point: Point) -> None:
         """Takes θ, level set and traversal of a recorded point."""
         problem, path = self.ready(), self.path
-        theta = problem.restore(path.store.get(point.index))
+        start = path.lineage(point)[0]
+        found, first = path.store.get(point.index), path.store.get(start.index)
+        theta = problem.restore(found)
+        origin = theta if start is point else problem.flat(first).to(theta.device)
         path.here, path.branch = point, point.branch
-        lineage = path.lineage(point)
-        start = lineage[0]
-        same = start.index == point.index
-        origin = theta if same else problem.flat(path.store.get(start.index)).to(theta.device)
         self.theta, self._walker = theta, None
         self.level_set = (
             None
             if point.level is None or point.tolerance is None
             else LevelSet(point.level, point.tolerance)
         )
-        observed = observe_cheap(problem, origin, self.seed)
+        observed = observe_cheap(problem, origin, start.seed)
         before = problem.gradients - point.gradients
-        self._recorder = Recorder(problem, path, origin, observed, before)
+        self._recorder = Recorder(problem, path, origin, observed, before, start.seed)
         self._recorder.last = theta
 
     def new_branch(self, name: str | None) -> str:
@@ -692,6 +761,25 @@ class Engine:
                 "tolerance": repr(self.level_set.tolerance),
             }
         write_checkpoint(file, problem.state(theta), metadata)
+
+
+def _no_approximate_arithmetic() -> None:
+    """On CUDA: float32 is float32, not TF32, and the same sum is the same number each time."""
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+
+
+def _level_set(level: float, tolerance: float | None) -> LevelSet:
+    if not 0.0 < level < math.inf:
+        raise EngineError(
+            f"L* = {level:g}: a level set needs a level above 0; give one, `level 1e-4`"
+        )
+    tolerance = DEFAULT_TOLERANCE * level if tolerance is None else tolerance
+    if not 0.0 < tolerance < level:
+        raise EngineError(f"the tolerance must lie between 0 and L* = {level:g}")
+    return LevelSet(level, tolerance)
 
 
 def _note(position: Position, sign: float) -> str:

@@ -24,7 +24,7 @@ class Point:
     regularizers: unweighted values; angle_deg: between ∇L and ∇R; implied_weight_decay: 1/ν, the
     λ for which a stationary point of L + λR has this multiplier; gradients: spent since the
     traversal's start; distance: ‖θ − θ_start‖; length: of the path walked. `kept` where θ itself
-    is on record.
+    is on record; seed: the session's at the traversal's start.
     """
 
     index: int
@@ -45,6 +45,7 @@ class Point:
     distance: float
     length: float
     kept: bool = False
+    seed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Every field, JSON-able."""
@@ -100,8 +101,10 @@ class Path:
         return changed
 
     def recover(self, point: Point) -> bool:
-        """Keeps a point whose tensors only a rolling file holds; False where none does."""
-        tensors = self.store.rolled(point.index)
+        """Keeps a point that is not on record as kept, where its tensors are on disk all the same;
+        False where they are not.
+        """
+        tensors = self.store.found(point.index)
         if tensors is None:
             return False
         self.restore(point)
@@ -148,12 +151,14 @@ class Path:
         """All points, on any branch, that share `here`'s start."""
         if self.here is None:
             return []
-        start = self.lineage()[0].index
-        members = {start}
+        members = {self.lineage()[0].index}
+        found = []
         for point in self.points.values():
             if point.kind == "step" and point.parent in members:
                 members.add(point.index)
-        return [p for p in self.points.values() if p.index in members]
+            if point.index in members:
+                found.append(point)
+        return found
 
     def start(self) -> Point:
         return self._some(self.lineage())[0]
@@ -185,7 +190,7 @@ class Path:
             return self._kept_at(branches.get(self.branch) or self.lineage(), None)
         if name and name not in branches:
             raise EngineError(f"no branch {name}; there are {', '.join(branches)}")
-        if not step.isdigit():
+        if not (step.isascii() and step.isdecimal()):
             raise EngineError(
                 f"no branch or step {where}; give a step, start, end, best, BRANCH or BRANCH:STEP"
                 f" (branches: {', '.join(branches)})"
@@ -199,9 +204,8 @@ class Path:
     def _beyond(self) -> Iterator[Point]:
         """Later points of here's branch, within the same traversal."""
         assert self.here is not None
-        start = self.lineage()[0].index
-        for point in self.branches().get(self.here.branch, []):
-            if point.index > self.here.index and self.lineage(point)[0].index == start:
+        for point in self.traversal():
+            if point.index > self.here.index and point.branch == self.here.branch:
                 yield point
 
     def _best(self) -> Point:
@@ -213,6 +217,8 @@ class Path:
     @staticmethod
     def _kept_at(line: list[Point], step: int | None) -> Point:
         kept = [p for p in line if p.kept]
+        if not kept:
+            raise EngineError("no point of that branch has its parameters on record")
         if step is None:
             return kept[-1]
         for point in kept:

@@ -80,30 +80,37 @@ class Problem:
         self.parameters = [q for q in network.parameters() if q.requires_grad]
         if not self.parameters:
             raise EngineError("the network has no trainable parameters")
-        self.slots = self._flatten()
         self.notices = self._notices()
         self.x_train, self.y_train = self._place_pair(data.x_train, data.y_train)
         self.x_test, self.y_test = self._place_pair(data.x_test, data.y_test)
         self._check_fit()
+        self.slots = self._layout()
+        self.theta = torch.cat([q.detach().reshape(-1) for q in self.parameters])
+        self._gradient = torch.zeros_like(self.theta)
+        self.attach()
 
     # -- layout ------------------------------------------------------------------------------
 
-    def _flatten(self) -> tuple[Slot, ...]:
-        """Moves parameters and gradients into two flat buffers; the tensors become views."""
-        p = sum(q.numel() for q in self.parameters)
-        self.theta = torch.empty(p, device=self.device, dtype=self.dtype)
-        self._gradient = torch.zeros(p, device=self.device, dtype=self.dtype)
+    def _layout(self) -> tuple[Slot, ...]:
         names = {id(q): name for name, q in self.network.named_parameters()}
         slots, offset = [], 0
         for q in self.parameters:
-            slot = Slot(names[id(q)], tuple(q.shape), offset, q.numel())
-            view = self.theta[offset : offset + slot.size].view(slot.shape)
-            view.copy_(q.detach())
-            q.data = view
-            q.grad = self._gradient[offset : offset + slot.size].view(slot.shape)
-            slots.append(slot)
-            offset += slot.size
+            slots.append(Slot(names[id(q)], tuple(q.shape), offset, q.numel()))
+            offset += q.numel()
         return tuple(slots)
+
+    def attach(self) -> None:
+        """Makes the network's parameters and gradients views of this problem's flat buffers.
+
+        Called again where another problem, which then could not be made, had the network.
+        """
+        self.network.to(self.device, self.dtype)
+        gradients = self.tensors(self._gradient).values()
+        views = self.tensors(self.theta).values()
+        for q, view, gradient in zip(self.parameters, views, gradients, strict=True):
+            q.grad = None
+            q.data = view
+            q.grad = gradient
 
     def _notices(self) -> tuple[str, ...]:
         modules = list(self.network.modules())
@@ -128,8 +135,8 @@ class Problem:
         try:
             with torch.no_grad():
                 outputs = self.network(x)
-        except (RuntimeError, TypeError, ValueError, IndexError) as e:
-            reason = str(e).splitlines()[0]
+        except Exception as e:  # the network may be the user's own
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise EngineError(
                 f"the network does not take the data {self.data.name} ({given} inputs): {reason}"
             ) from e
@@ -308,16 +315,9 @@ class Problem:
 
     def test(self, theta: Tensor) -> TestMetrics:
         """Loss and accuracy (or RMSE) on the test examples at θ."""
-        return self._metrics(theta, self.x_test, self.y_test)
-
-    def train_metrics(self, theta: Tensor) -> TestMetrics:
-        """The same on the training examples."""
-        return self._metrics(theta, self.x_train, self.y_train)
-
-    def _metrics(self, theta: Tensor, x: Tensor, y: Tensor) -> TestMetrics:
-        loss, right = self._mean_loss(theta, x, y)
+        loss, right = self._mean_loss(theta, self.x_test, self.y_test)
         if self.classification:
-            return TestMetrics(loss, right / len(y), None)
+            return TestMetrics(loss, right / len(self.y_test), None)
         return TestMetrics(loss, None, math.sqrt(loss))
 
     def _mean_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[float, int]:

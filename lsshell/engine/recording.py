@@ -19,7 +19,8 @@ NOT_MEASURED = TestMetrics(None, None, None)  # type: ignore[arg-type]
 
 @dataclass
 class Recorder:
-    """Makes the points of one traversal: distances from its start, gradients since then.
+    """Makes the points of one traversal: distances from its start, gradients since then, the
+    session's seed at that time.
 
     `observed` are the cheap regularisers with their default options, seen at every measured
     point whether switched on or not.
@@ -30,6 +31,7 @@ class Recorder:
     start: Tensor
     observed: Mapping[str, Regularizer]
     gradients_before: int
+    seed: int
     last: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class Recorder:
         values = self.values(theta, switched, known) if measure else dict(known)
         return Point(
             index=self.path.next_index,
+            seed=self.seed,
             parent=parent.index if parent else None,
             branch=self.path.branch_for_next(),
             kind=kind,

@@ -54,15 +54,15 @@ class PointStore:
             return None
         return self.folder / f"latest-{index % 2}.safetensors"
 
-    def rolled(self, index: int) -> dict[str, Tensor] | None:
-        """The tensors of an unkept step from its rolling file, if that still holds this step."""
-        path = self.latest(index)
-        try:
-            if path is None or read_checkpoint(path).metadata.get("point") != str(index):
-                return None
-            return load_file(path)
-        except (OSError, SafetensorError, EngineError):
-            return None
+    def found(self, index: int) -> dict[str, Tensor] | None:
+        """The tensors of point `index` from its own file or a rolling one that still holds it."""
+        for path in (self.path(index), self.latest(index)):
+            try:
+                if path is not None and read_checkpoint(path).metadata.get("point") == str(index):
+                    return load_file(path)
+            except (OSError, SafetensorError, EngineError):
+                continue
+        return None
 
     def drop_rolling(self) -> None:
         """Removes the rolling files: the last point is kept under its own name."""

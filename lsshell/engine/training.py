@@ -52,17 +52,19 @@ def train(
     problem.place(theta)
     optimizer = torch.optim.Adam([flat], lr=rate, eps=ADAM_EPS)
     kernels = _kernel_mask(problem) if penalty else None
-    reason, epoch = "epochs", 0
-    whole = _state(problem)
+    reason, epoch, total = "epochs", 0, torch.zeros((), device=problem.device)
+    before = _state(problem)
+    whole = (0, before)
     problem.network.train()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(shuffle.initial_seed() % 2**63)
             for epoch in range(1, epochs + 1):
-                mean = 0.0
+                total.zero_()  # summed on the device: no waiting for it within an epoch
                 for x, y in _batches(problem, batch, shuffle):
-                    mean += _update(problem, optimizer, flat, x, y, penalty, kernels) / n
-                whole = _state(problem)
+                    total += _update(problem, optimizer, flat, x, y, penalty, kernels)
+                mean = float(total) / n
+                whole = (epoch, _state(problem))
                 on_epoch(epoch, mean)
                 if not mean < float("inf"):
                     raise EngineError(
@@ -72,8 +74,11 @@ def train(
                     reason = f"loss {until_loss:g} reached"
                     break
     except (Cancelled, KeyboardInterrupt):
-        reason, epoch = "interrupted", max(epoch - 1, 0)
-        problem.theta.copy_(problem.restore(whole))
+        reason, (epoch, state) = "interrupted", whole
+        problem.theta.copy_(problem.restore(state))
+    except BaseException:
+        problem.theta.copy_(problem.restore(before))
+        raise
     finally:
         problem.network.eval()
     trained = problem.theta.clone()
@@ -102,7 +107,7 @@ def _update(
     y: Tensor,
     penalty: float,
     kernels: Tensor | None,
-) -> float:
+) -> Tensor:
     """One Adam step; returns the batch's summed data loss."""
     gradient = problem.begin_gradient()
     loss = problem.loss_sum(problem.network(x), y)
@@ -111,7 +116,7 @@ def _update(
         gradient.addcmul_(kernels, flat.detach(), value=2.0 * penalty)
     flat.grad = gradient
     optimizer.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
 def _kernel_mask(problem: Problem) -> Tensor:

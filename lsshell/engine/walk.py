@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
 from lsshell.engine.events import Event, Refused
 from lsshell.engine.levelset import correct
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
@@ -52,11 +52,11 @@ def walk(
 ) -> WalkEnd:
     """Walks at most `steps` steps from `here`, calling `record` after each accepted one.
 
-    Ends early at `until_angle` degrees between ∇L and the ∇R being descended, where an `until`
-    value crosses its target (the last step is shortened to meet it), after `seconds`, at a
-    constrained stationary point, where no step is acceptable, or where the user asked to stop
-    (between gradients; the last accepted point stays). Every recorded point satisfies
-    |L − L*| ≤ tolerance.
+    Ends early where the angle between ∇L and ∇R reaches `until_angle` degrees (from below when
+    descending, from above when ascending), where an `until` value crosses its target (the last
+    step is shortened to meet it), after `seconds`, at a constrained stationary point, where no
+    step is acceptable, or where the user asked to stop (between gradients; the last accepted
+    point stays). Every recorded point satisfies |L − L*| ≤ tolerance.
     """
     refused = 0
     problem = terrain.problem
@@ -71,7 +71,7 @@ def walk(
     taken, deadline = 0, None if seconds is None else time.monotonic() + seconds
     sides = [u.value(here) - u.target for u in until]
     while True:
-        reason = _arrived(here, until_angle)
+        reason = _arrived(here, terrain.sign, until_angle)
         if reason is None and taken >= steps:
             reason = f"{steps} steps taken"
         if reason is None and deadline is not None and time.monotonic() >= deadline:
@@ -99,16 +99,18 @@ def walk(
             return WalkEnd(here, taken, refused, f"{crossed.name} = {crossed.target:g} reached")
 
 
-def _arrived(here: Position, until_angle: float | None) -> str | None:
-    angle = here.split.angle_deg
+def _arrived(here: Position, sign: float, until_angle: float | None) -> str | None:
+    angle = here.split.angle_deg if sign > 0 else 180.0 - here.split.angle_deg
     if here.split.slope_norm == 0.0:
         return "∇R is zero here: nothing to descend"
     if math.isnan(angle):
         raise EngineError("∇L is zero here: the level set has no tangent space at this point")
-    if until_angle is not None and angle >= until_angle:
+    if until_angle is not None and sign * angle >= sign * until_angle:
         return f"angle {angle:.4g}° reached"
     if here.split.sine <= STATIONARY_SINE:
         kind = "minimum" if angle > 90 else "stationary point"
+        if sign < 0:
+            kind = "maximum"
         return f"constrained {kind} reached (angle {angle:.4g}°)"
     return None
 
@@ -132,9 +134,12 @@ def _locate(terrain: Terrain, until: Until, here: Position, there: Position) -> 
         share = low + (high - low) * f_low / (f_low - f_high)
         share = min(max(share, low + 0.05 * (high - low)), high - 0.05 * (high - low))
         trial = torch.lerp(here.theta, there.theta, share)
-        correction = correct(
-            terrain.problem, terrain.level_set, trial, within=terrain.level_set.tolerance / 10
-        )
+        try:
+            correction = correct(
+                terrain.problem, terrain.level_set, trial, within=terrain.level_set.tolerance / 10
+            )
+        except NotFiniteError:
+            break
         if not correction.converged:
             break
         middle = terrain.at(correction.theta, correction.loss, correction.gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -99,11 +100,11 @@ class Journal:
             self._searched.clear()
         self._write_script([f"# {text}", *(f"{NOTE} {part}" for part in message.splitlines())])
 
-    def take_back(self, text: str, why: str) -> None:
+    def take_back(self, line: Line, why: str) -> None:
         """Turns the last command of a script read back from disk into a comment."""
-        data = (self.folder / SCRIPT).read_bytes()
-        self._began = data.rstrip(b"\n").rfind(b"\n") + 1
-        self.fail(text, why)
+        lines = (self.folder / SCRIPT).read_bytes().split(b"\n")
+        self._began = sum(len(text) + 1 for text in lines[: line.number - 1])
+        self.fail(line.text, why)
 
     def mend(self) -> None:
         """Cuts a torn last line off both files, so that the next line starts on its own."""
@@ -122,11 +123,15 @@ class Journal:
         """A remark that replay and resume read, and scripts skip."""
         self._write_script([f"{NOTE} {text}"])
 
-    def point(self, fields: Mapping[str, Any]) -> None:
-        """Writes the line of a recorded point; a later line of the same index replaces it."""
+    def point(self, fields: Mapping[str, Any], command: int | None = None) -> None:
+        """Writes the line of a recorded point; a later line of the same index replaces it.
+
+        `command` is the number of the command that made it, the one under way unless given.
+        """
         if fields["kind"] == "step":
             self._stepped.add(fields["index"])
-        line = json.dumps({"command": self._command, **fields}, ensure_ascii=False)
+        number = self._command if command is None else command
+        line = json.dumps({"command": number, **fields}, ensure_ascii=False)
         self._append(self._steps, line + "\n", STEPS)
 
     def go_on(self, commands: int) -> None:
@@ -134,11 +139,10 @@ class Journal:
         self._command = commands - 1
 
     def close(self) -> None:
-        """Releases the lock; what was written is there already."""
+        """Releases the lock (its file stays: who removes it may remove another's)."""
         self._script.close()
         self._steps.close()
         self._lock.release()
-        (self.folder / ".lock").unlink(missing_ok=True)
 
     def _write_script(self, lines: Iterable[str]) -> None:
         self._append(self._script, "".join(line + "\n" for line in lines), SCRIPT)
@@ -174,7 +178,9 @@ def read_record(path: Path) -> Record:
     """
     script = path / SCRIPT if path.is_dir() else path
     try:
-        text = script.read_bytes().decode()
+        data = script.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1] if path.is_dir() else data
+        text = whole.decode()
     except FileNotFoundError as e:
         raise SessionError(f"no session or script {path}") from e
     except UnicodeDecodeError as e:
@@ -182,11 +188,10 @@ def read_record(path: Path) -> Record:
     except OSError as e:
         raise SessionError(f"{script} cannot be read: {_why(e)}") from e
     notices: list[str] = []
-    lines = text.split("\n")
-    if path.is_dir() and lines[-1]:
-        notices.append(f"{SCRIPT}: the last line was torn and is dropped: {lines[-1]}")
-        lines[-1] = ""
-    header, entries = _parse(script, lines)
+    if len(whole) < len(data):
+        torn = data[len(whole) :].decode(errors="replace")
+        notices.append(f"{SCRIPT}: the last line was torn and is dropped: {torn}")
+    header, entries = _parse(script, text.split("\n"))
     steps = _read_steps(path / STEPS, notices) if path.is_dir() else []
     return Record(header, tuple(entries), tuple(steps), tuple(notices))
 
@@ -237,12 +242,23 @@ def _read_steps(file: Path, notices: list[str]) -> list[dict[str, Any]]:
 
 
 def new_folder(root: Path, name: str) -> Path:
-    """`root/DATE-name`, with -2, -3, … where that exists."""
+    """Makes `root/DATE-name`, with -2, -3, … where that exists.
+
+    Raises SessionError where it cannot be made.
+    """
     base = f"{datetime.now(UTC).astimezone():%Y-%m-%d}-{name}"
-    folder, k = root / base, 2
-    while folder.exists():
-        folder, k = root / f"{base}-{k}", k + 1
-    return folder
+    for k in itertools.count(1):
+        folder = root / (base if k == 1 else f"{base}-{k}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # perhaps made by another process just now
+            if not root.is_dir():
+                raise SessionError(f"{root} is not a folder to keep sessions in") from None
+            continue
+        except OSError as e:
+            raise SessionError(f"the session folder {folder} cannot be made: {_why(e)}") from e
+        return folder
+    raise AssertionError  # unreachable: count never ends
 
 
 def _why(e: OSError) -> str:

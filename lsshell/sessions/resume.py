@@ -10,11 +10,11 @@ from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.journal import Entry, Journal, read_record
 from lsshell.sessions.language import split_words
+from lsshell.sessions.results import flatten
 from lsshell.sessions.session import Session
 
 if TYPE_CHECKING:
-    from lsshell.engine.engine import Engine
-    from lsshell.engine.path import Point
+    from lsshell.sessions.reply import Reply
 
 
 def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
@@ -37,10 +37,12 @@ def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
         _use_threads(record.header)
         session.adopt(journal)
         notices = [*record.notices]
+        made: dict[int, list[dict[str, Any]]] = {}
+        for fields in record.steps:
+            made.setdefault(fields["command"], []).append(fields)
         with session.reading_back():
             for index, entry in enumerate(record.entries):
-                points = [f for f in record.steps if f["command"] == index]
-                _restore(session, entry, points)
+                notices += _restore(session, entry, index, made.get(index, []))
         journal.go_on(len(record.entries))
         notices += _close_cut_off(session, journal, record.entries, record.steps)
         journal.note("resumed")
@@ -59,7 +61,8 @@ def _use_threads(header: Mapping[str, str]) -> None:
         torch.set_num_threads(int(header["threads"]))
 
 
-def _restore(session: Session, entry: Entry, points: list[dict[str, Any]]) -> None:
+def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, Any]]) -> list[str]:
+    """Does a recorded command again, or reads back what it made; notices for people."""
     words = split_words(entry.line.text, session.variables)
     command = VOCABULARY.commands.get(words[0].text)
     if command is None:
@@ -67,56 +70,66 @@ def _restore(session: Session, entry: Entry, points: list[dict[str, Any]]) -> No
     if command.kind in ("view", "work"):
         session.history.append(entry.line.text)
     if command.kind == "view":
-        return
+        return []
     if command.kind == "work":
         if command.name == "load" and entry.results is not None:
             _take_network(session, words[1].text, entry)
         if points:
-            _restore_points(session.engine, points)
-        return
+            _restore_points(session, index, points)
+        return []
     outcome = session.execute(entry.line)
-    if outcome is not None and outcome.failure is not None:
-        raise SessionError(f"the session cannot be set up again: {outcome.failure}")
+    if outcome is None or outcome.reply is None:
+        why = "" if outcome is None else f": {outcome.failure}"
+        raise SessionError(f"the session cannot be set up again{why}")
+    return _changed(entry, outcome.reply)
+
+
+def _changed(entry: Entry, reply: Reply) -> list[str]:
+    """Says where a file or module is no longer what the session was made with."""
+    found = flatten(reply.values if reply.check is None else reply.check)
+    where = f"{entry.line.source}:{entry.line.number}: {entry.line.text.split()[0]}"
+    return [
+        f"{where}: not what the session was made with any more ({name} differs)"
+        for name in ("sha256", "theta")
+        if name in (entry.results or {}) and entry.results[name] != found.get(name)
+    ]
 
 
 def _take_network(session: Session, file: str, entry: Entry) -> None:
     """A checkpoint that brought its network is read again; parameters alone are in the points."""
     from lsshell.engine.errors import EngineError
 
-    engine = session.engine
-    if engine.problem is not None and Path(file).suffix != ".pt2":
+    if not (entry.results or {}).get("own_network"):
         return
     try:
-        engine.take_checkpoint(session.find(Path(file)))
+        session.engine.take_checkpoint(session.find(Path(file)))
     except EngineError as e:
         where = f"{entry.line.source}:{entry.line.number}"
         raise SessionError(f"the session cannot be set up again: {where}: {e}") from e
 
 
-def _restore_points(engine: Engine, points: list[dict[str, Any]]) -> None:
+def _restore_points(session: Session, index: int, points: list[dict[str, Any]]) -> None:
     from lsshell.engine.path import Point
 
+    engine = session.engine
     latest: dict[int, Point] = {}
     for fields in points:
         point = Point.from_dict({k: v for k, v in fields.items() if k != "command"})
         latest[point.index] = point
     for point in latest.values():
         engine.path.restore(point)
-    engine.place_at(_last_with_parameters(engine, list(latest.values())))
-
-
-def _last_with_parameters(engine: Engine, points: list[Point]) -> Point:
-    """The last point, kept under its own name if only the rolling file holds it."""
-    last = points[-1]
-    if last.kept:
-        return last
-    if engine.path.recover(last):
-        assert engine.path.here is not None
-        return engine.path.here
-    kept = [p for p in engine.path.points.values() if p.kept]
-    if not kept:
-        raise SessionError("no point of the session has its parameters on disk")
-    return kept[-1]
+    last = engine.path.here
+    assert last is not None
+    if not last.kept and engine.path.recover(last):
+        last = engine.path.here
+        assert session.journal is not None
+        session.journal.point(last.as_dict(), index)
+    if not last.kept:
+        kept = [p for p in engine.path.points.values() if p.kept]
+        if not kept:
+            raise SessionError("no point of the session has its parameters on disk")
+        last = kept[-1]
+    engine.place_at(last)
 
 
 def _close_cut_off(
@@ -132,12 +145,12 @@ def _close_cut_off(
     words = split_words(entries[-1].line.text, session.variables)
     name = words[0].text
     walked = {f["index"] for f in steps if f["command"] == last and f["kind"] == "step"}
-    if walked:
+    if walked or (name == "walk" and any(f["command"] == last for f in steps)):
         journal.end({"steps": len(walked), "reason": "killed"})
         return [f"`{name}` was cut off after {len(walked)} steps; all of them are here"]
     if VOCABULARY.commands[name].kind in ("setup", "move", "view"):
         return []
     if any(f["command"] == last for f in steps):
         return []
-    journal.take_back(entries[-1].line.text, "cut off before it gave anything")
+    journal.take_back(entries[-1].line, "cut off before it gave anything")
     return [f"`{name}` was cut off before it gave anything; it is taken out of the script"]

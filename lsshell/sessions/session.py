@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lsshell.engine.events import Event
 
 SESSIONS_VARIABLE = "LSSHELL_SESSIONS"
+DEBUG_VARIABLE = "LSSHELL_DEBUG"
 
 
 class Session:
@@ -54,6 +56,7 @@ class Session:
         self.step_limit: int | None = None
         self.replaying = False
         self._silent = False
+        self._written: dict[Path, Path] = {}  # while replaying: what was asked for → what was made
         self._engine: Engine | None = None
         self._sourcing: list[Path] = []
         self._outcomes: Callable[[Outcome], None] = lambda outcome: None
@@ -154,13 +157,17 @@ class Session:
             raise CommandError("interrupted; nothing was changed") from e
         except MemoryError as e:
             raise CommandError("out of memory: a smaller --chunk or --memory helps") from e
-        except RuntimeError as e:
-            if "out of memory" not in str(e):
+        except CommandError:
+            raise
+        except Exception as e:
+            if "out of memory" in str(e):
+                raise CommandError(
+                    f"out of memory on {self.engine.device}: a smaller --chunk (data) or --memory"
+                    " (walk) helps"
+                ) from e
+            if DEBUG_VARIABLE in os.environ or isinstance(e, SessionError):
                 raise
-            raise CommandError(
-                f"out of memory on {self.engine.device}: a smaller --chunk (data) or --memory"
-                " (walk) helps"
-            ) from e
+            raise CommandError(_defect(e)) from e
 
     def _failed(
         self,
@@ -230,7 +237,9 @@ class Session:
         Where that is not the working directory, the session remembers the folder for replays.
         """
         file = expanded(file)
-        if file.exists():
+        if file.resolve() in self._written:
+            return self._written[file.resolve()]
+        if file.exists() and not (self.replaying and self.search):
             return file
         for base in self.search:
             if (base / file).exists():
@@ -255,7 +264,8 @@ class Session:
             raise CommandError(f"{file} is not written while replaying")
         outputs = self.journal.folder / "outputs"
         outputs.mkdir(exist_ok=True)
-        return outputs / file.name
+        self._written[file.resolve()] = outputs / f"{len(self._written)}-{file.name}"
+        return self._written[file.resolve()]
 
     @contextlib.contextmanager
     def reading_back(self) -> Iterator[None]:
@@ -314,6 +324,16 @@ def _place(words: Sequence[Word], message: str) -> int:
         if message.startswith(word.text):
             return word.column
     return words[min(1, len(words) - 1)].column
+
+
+def _defect(error: Exception) -> str:
+    """What nobody foresaw, in one line."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    message = (str(error).splitlines() or [""])[0]
+    return (
+        f"unexpected {type(error).__name__}: {message} ({Path(at.filename).name}:{at.lineno});"
+        f" {DEBUG_VARIABLE}=1 shows more"
+    )
 
 
 def expanded(file: Path) -> Path:

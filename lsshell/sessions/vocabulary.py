@@ -22,6 +22,9 @@ Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Many = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 
+MOST = 1e18
+
+
 @dataclass(frozen=True)
 class Command:
     """A word of the vocabulary.
@@ -133,6 +136,15 @@ def _column(error: CycloptsError, words: list[Word]) -> int:
                 return word.column
     last = words[-1]
     return last.column + len(last.text) if not wanted else last.column
+
+
+def positive(**options: float) -> None:
+    """Raises CommandError for an option that is not a number above 0 (and sane)."""
+    for name, value in options.items():
+        if not 0 < value < MOST:
+            raise CommandError(
+                f"--{name} must be above 0" + (f" and under {MOST:g}" if value > 0 else "")
+            )
 
 
 VOCABULARY = Vocabulary()

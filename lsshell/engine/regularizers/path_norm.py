@@ -66,7 +66,11 @@ class PathNorm(Regularizer):
             return float(self._paths(theta))
 
     def _paths(self, theta: Tensor) -> Tensor:
-        squares = self.problem.tensors(theta.to(self.problem.accumulate).square())
+        wide = self.problem.accumulate
+        squares = self.problem.tensors(theta.to(wide).square())
+        for name, q in self.problem.network.named_parameters():
+            if name not in squares:  # frozen: no part of θ, but on the paths
+                squares[name] = q.detach().to(wide).square()
         with _SquaredLinearNetwork() as mode:
             total = functional_call(self.problem.network, squares, (self.ones,))
         if not mode.weighed:

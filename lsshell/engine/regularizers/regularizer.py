@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.problem import Problem
+from lsshell.engine.vectors import norm
 
 # l1, elastic, group and compress are smoothed at zero over this share of the weights' root mean
 # square when they are switched on; without it a walk chatters across the kinks.
@@ -45,7 +47,7 @@ class Regularizer(ABC):
 
 def root_mean_square(theta: Tensor) -> float:
     """√(Σθ²/p); the smallest normal float32 where that is zero."""
-    return max(theta.double().square().mean().sqrt().item(), 1.2e-38)
+    return max(norm(theta) / math.sqrt(theta.numel()), 1.2e-38)
 
 
 def smoothing(theta: Tensor, eps: float | None) -> float:

@@ -14,7 +14,6 @@ from lsshell.engine.regularizers.regularizer import Regularizer
 
 # G is squared this often: 2¹¹ power iterations in eleven products.
 SQUARINGS = 11
-RESIDUAL = 1e-9
 
 
 class Spectral(Regularizer):
@@ -83,7 +82,8 @@ def top_singular(w: Tensor) -> tuple[float, Tensor, Tensor]:
     u = power[:, torch.linalg.vector_norm(power, dim=0).argmax()]
     u = u / torch.linalg.vector_norm(u)
     value = torch.dot(u, gram @ u)
-    if float(torch.linalg.vector_norm(gram @ u - value * u)) > RESIDUAL * scale:
+    residual = float(torch.linalg.vector_norm(gram @ u - value * u))
+    if residual > max(1e-9, 64 * torch.finfo(gram.dtype).eps) * scale:
         u = torch.linalg.eigh(gram).eigenvectors[:, -1]
     v = w.T @ u
     sigma = float(torch.linalg.vector_norm(v))

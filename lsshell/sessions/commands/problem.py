@@ -12,7 +12,9 @@ from lsshell.sessions.errors import CommandError
 from lsshell.sessions.points import point_values, test_words
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number
-from lsshell.sessions.vocabulary import VOCABULARY, FromSession
+from lsshell.sessions.vocabulary import MOST, VOCABULARY, FromSession, positive
+
+ANEW = "; the parameters stay, level, regularisers and path start anew"
 
 
 @VOCABULARY.command("setup")
@@ -37,9 +39,9 @@ def device(name: str | None = None, /, *, session: FromSession) -> Reply:
     name
         The device. The GPU is chosen by itself where there is one.
     """
-    if name is not None:
-        session.engine.use_device(name)
-    return Reply({"device": session.engine.device}, f"device {session.engine.device}")
+    anew = name is not None and session.engine.use_device(name)
+    text = f"device {session.engine.device}{ANEW if anew else ''}"
+    return Reply({"device": session.engine.device}, text)
 
 
 @VOCABULARY.command("setup")
@@ -48,9 +50,9 @@ def dtype(name: Literal["float32", "float64"] | None = None, /, *, session: From
 
     The loss is formed from the network's outputs in float64 either way.
     """
-    if name is not None:
-        session.engine.use_dtype(name)
-    return Reply({"dtype": session.engine.dtype}, f"dtype {session.engine.dtype}")
+    anew = name is not None and session.engine.use_dtype(name)
+    text = f"dtype {session.engine.dtype}{ANEW if anew else ''}"
+    return Reply({"dtype": session.engine.dtype}, text)
 
 
 @VOCABULARY.command("setup")
@@ -203,11 +205,9 @@ def train(
     weight_decay
         λ of a penalty λ·Σ w² on the weights, biases free.
     """
-    for name, value in (("epochs", epochs), ("rate", rate), ("batch", batch)):
-        if not value > 0:
-            raise CommandError(f"--{name} must be above 0")
-    if weight_decay < 0:
-        raise CommandError("--weight-decay must not be negative")
+    positive(epochs=epochs, rate=rate, batch=batch)
+    if not 0.0 <= weight_decay < MOST:
+        raise CommandError("--weight-decay must be a number from 0 on")
     result = session.engine.train(
         epochs=epochs if session.step_limit is None else min(epochs, session.step_limit),
         rate=rate,
@@ -242,12 +242,13 @@ def load(file: Path, /, *, session: FromSession) -> Reply:
     file
         FILE.safetensors, .pt, .pth or .pt2.
     """
-    found = session.find(file)
+    found, before = session.find(file), session.engine.problem
     notes = session.engine.load(found)
     point = session.engine.path.here
     values = {
         "file": str(file),
         "notes": list(notes),
+        "own_network": session.engine.problem is not before,
         "point": point_values(point),
         "theta": session.engine.theta_hash(),
     }

@@ -14,7 +14,7 @@ from lsshell.sessions.plots import Axis, Plot, make_figure
 from lsshell.sessions.points import point_values, side_by_side
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
-from lsshell.sessions.vocabulary import VOCABULARY, FromSession
+from lsshell.sessions.vocabulary import VOCABULARY, FromSession, positive
 
 
 @VOCABULARY.command("view")
@@ -111,9 +111,7 @@ def compare(
     batch
         Examples in a mini-batch.
     """
-    for name, value in (("runs", runs), ("epochs", epochs), ("rate", rate), ("batch", batch)):
-        if not value > 0:
-            raise CommandError(f"--{name} must be above 0")
+    positive(runs=runs, epochs=epochs, rate=rate, batch=batch)
     engine = session.engine
     found = engine.compare_weight_decay(_penalties(penalties), runs, epochs, rate, batch)
     asked = len(_penalties(penalties))

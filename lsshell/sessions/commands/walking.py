@@ -15,9 +15,7 @@ from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
 from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession, Many
 
-# Reasons for which a walk of the same words would not end at the same place again.
 INTERRUPTED = "interrupted"
-OVER = "seconds are over"
 
 
 @VOCABULARY.command("work")
@@ -183,7 +181,8 @@ def walk(
     method
         quasi-newton (L-BFGS on the Lagrangian), gradient, or paper (as published).
     until_angle
-        Stop when the angle between ∇L and ∇R reaches this; 180° is the constrained minimum.
+        Stop when the angle between ∇L and ∇R reaches this (with --ascend: falls to it); 180° is
+        the constrained minimum.
     until
         Stop where a regulariser meets a value: --until l2=200. May be repeated.
     seconds
@@ -217,7 +216,7 @@ def walk(
         steps=steps,
         until=targets,
         until_angle=until_angle,
-        seconds=seconds if session.step_limit is None else None,
+        seconds=None if session.replaying else seconds,  # then by the steps that were taken
         ascend=ascend,
         record=record,
         measure=measure,
