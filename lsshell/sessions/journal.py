@@ -252,8 +252,6 @@ def new_folder(root: Path, name: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:  # perhaps made by another process just now
-            if not root.is_dir():
-                raise SessionError(f"{root} is not a folder to keep sessions in") from None
             continue
         except OSError as e:
             raise SessionError(f"the session folder {folder} cannot be made: {_why(e)}") from e

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.journal import Journal, new_folder, read_record
@@ -47,7 +48,7 @@ def test_a_session_can_be_read_without_lsshell(finished):
     ]  # fmt: skip
     script = (finished / "session.lss").read_text()
     assert "# goto 99\n#! " in script
-    assert not list(finished.glob("**/.*"))
+    assert [p.name for p in finished.rglob(".*")] == [".lock"]  # and no temporary file
 
 
 def test_a_session_is_a_script_that_runs(finished, tmp_path):
@@ -157,10 +158,12 @@ def test_a_full_disk_ends_with_a_clear_error_and_loses_nothing(tmp_path, limit):
 
 
 def test_folders_are_named_by_date_and_never_reused(tmp_path):
-    first = new_folder(tmp_path, "quickstart")
-    first.mkdir()
-    second = new_folder(tmp_path, "quickstart")
+    first, second = (new_folder(tmp_path / "sessions", "quickstart") for _ in range(2))
+    assert first.is_dir()
     assert second.name == f"{first.name}-2"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionError, match="cannot be made: Not a directory"):
+        new_folder(tmp_path / "file", "x")
 
 
 def test_resuming_brings_back_everything_said_and_walked(tmp_path):
@@ -211,6 +214,88 @@ def test_a_missing_checkpoint_file_does_not_keep_a_session_from_resuming(tmp_pat
     ).close()
     again, _ = resume(tmp_path / "s")
     assert again.engine.path.here.step == 4
+    again.close()
+
+
+def cut(folder, *, after):
+    """Leaves the session as a kill would have: the last command without its results."""
+    script = folder / "session.lss"
+    lines = script.read_text().splitlines(keepends=True)
+    last = max(k for k, text in enumerate(lines) if not text.startswith("#"))
+    script.write_text("".join(lines[: last + 1]))
+    steps = folder / "steps.jsonl"
+    found = [json.loads(line) for line in steps.read_text().splitlines()]
+    first = {}
+    for point in found:
+        first.setdefault((point["index"]), point)
+    steps.write_text("".join(json.dumps(p) + "\n" for p in first.values() if p["step"] <= after))
+
+
+def test_what_a_resume_recovers_the_next_one_finds_too(tmp_path):
+    # Killed at step 7 of a walk that keeps every third: θ of step 7 is in its own file only.
+    talk(tmp_path / "s", SETUP + "walk --steps 7 --record 3 --measure 3").close()
+    cut(tmp_path / "s", after=7)
+    for _ in range(3):
+        session, _ = resume(tmp_path / "s")
+        assert session.engine.path.here.step == 7
+        results(session, "goto 6\ngoto 7")
+        session.close()
+    check(tmp_path)
+
+
+def test_a_walk_cut_off_before_its_first_step_replays_as_such(tmp_path):
+    talk(tmp_path / "s", SETUP.replace("level\n", "") + "walk --steps 4").close()
+    cut(tmp_path / "s", after=0)
+    session, notices = resume(tmp_path / "s")
+    assert any("after 0 steps" in n for n in notices)
+    results(session, "walk --steps 3")
+    session.close()
+    check(tmp_path)
+
+
+def test_a_command_cut_off_is_taken_out_with_all_its_lines(tmp_path):
+    session = talk(tmp_path / "s", "seed 1\ndata iris")
+    session.journal.begin("load /nowhere.pt")
+    session.journal.search_too(tmp_path)
+    session.close()
+    again, notices = resume(tmp_path / "s")
+    assert any("taken out" in n for n in notices)
+    again.close()
+    entries = read_record(tmp_path / "s").entries
+    assert [e.line.text for e in entries] == ["seed 1", "data iris"]
+
+
+def test_a_line_torn_within_a_character_is_dropped(tmp_path):
+    talk(tmp_path / "s", "seed 1").close()
+    script = tmp_path / "s" / "session.lss"
+    script.write_bytes(script.read_bytes() + "data größe.csv".encode()[:9])
+    session, notices = resume(tmp_path / "s")
+    assert any("torn" in n for n in notices)
+    session.close()
+
+
+def test_data_that_changed_since_are_said_when_resuming(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("a,y\n" + "".join(f"{k},{'xyz'[k % 3]}\n" for k in range(30)))
+    talk(tmp_path / "s", f"data {table} --target y\nmodel mlp 1-4-3\nlevel").close()
+    table.write_text(table.read_text().replace("7,", "8,"))
+    session, notices = resume(tmp_path / "s")
+    assert any("not what the session was made with" in n for n in notices)
+    session.close()
+
+
+def test_an_exported_program_is_read_again_whatever_its_name(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network.eval(), (torch.zeros(2, 4),), dynamic_shapes=batch)
+    torch.export.save(program, tmp_path / "program.pt2")
+    (tmp_path / "program.pt2").rename(tmp_path / "program.pt")
+    lines = f"data iris\nmodel mlp 4-3\nload {tmp_path / 'program.pt'}\nlevel\nreg l2 on"
+    session = talk(tmp_path / "s", lines + "\nwalk --steps 2")
+    end = session.engine.theta_hash()
+    session.close()
+    again, _ = resume(tmp_path / "s")
+    assert again.engine.theta_hash() == end
     again.close()
 
 

@@ -124,6 +124,51 @@ def test_interrupted_training_replays_to_its_last_whole_epoch(tmp_path):
     assert replayed(tmp_path / "s", tmp_path).difference is None
 
 
+def test_levels_seeds_and_branches_replay_after_resuming(tmp_path):
+    from lsshell.sessions.resume import resume
+
+    talk(tmp_path / "s", SETUP + "seed 5\nwalk --steps 4\nlevel 0.3\nwalk --steps 3").close()
+    session, _ = resume(tmp_path / "s")
+    results(session, "goto main:2\nwalk --steps 3\nmeasure\ngoto start\nwalk --steps 2")
+    session.close()
+    found = replayed(tmp_path / "s", tmp_path)
+    assert found.failed is None
+    assert found.difference is None, str(found.difference)
+
+
+def test_a_stalled_walk_counts_all_its_gradients_and_replays_after_resuming(tmp_path):
+    from lsshell.sessions.resume import resume
+
+    lines = SETUP + "level --tol 1e-6\nreg l2 on\nwalk --steps 4000"
+    session = talk(tmp_path / "s", lines)
+    here = session.engine.path.here
+    assert here.gradients == session.engine.problem.gradients - (
+        session.engine._recorder.gradients_before
+    )
+    session.close()
+    session, _ = resume(tmp_path / "s")
+    results(session, "reg l1 0.001\nwalk --steps 3")
+    session.close()
+    found = replayed(tmp_path / "s", tmp_path)
+    assert found.difference is None, str(found.difference)
+
+
+def test_what_a_session_saved_and_loaded_is_loaded_from_its_replay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = "seed {}\ndata iris\nmodel mlp 4-8-3\nsave c\ntrain --epochs 3\nload c.safetensors"
+    talk(tmp_path / "s", lines.format(0)).close()
+    talk(tmp_path / "t", lines.format(1)).close()
+    found = replayed(tmp_path / "s", tmp_path)
+    assert found.failed is None
+    assert found.difference is None, str(found.difference)
+
+
+def test_a_timed_walk_that_ended_by_its_steps_replays_however_slow(tmp_path):
+    talk(tmp_path / "s", SETUP + "walk --steps 5 --seconds 1000").close()
+    edit(tmp_path / "s", lambda text: text.replace("--seconds 1000", "--seconds 1e-9"))
+    assert replayed(tmp_path / "s", tmp_path).difference is None
+
+
 def test_a_command_that_fails_on_replay_is_told(tmp_path):
     talk(tmp_path / "t", f"data iris\nmodel mlp 4-8-3\nsave {tmp_path / 'c'}").close()
     talk(tmp_path / "s", f"data iris\nload {tmp_path / 'c.safetensors'}").close()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.session import Session
@@ -64,7 +65,19 @@ def state(session):
         ("train --rate 0", 7, "--rate must be above 0"),
         ("reg l2 strong", 5, "expected on, off or a weight"),
         ("reg l2 0", 5, "say `reg l2 off`"),
+        ("reg l2 nan", 5, "weight nan"),
+        ("reg l2 inf", 5, "weight inf"),
         ("reg l1 off", 5, "l1 is not on"),
+        ("walk --until l2=nan", 6, "a number is needed"),
+        ("walk --method paper --rate-min -0.01", 21, "--rate-min must be above 0"),
+        ("walk --method paper --corrector-rate 0", 21, "--corrector-rate must be above 0"),
+        ("walk --seconds inf", 6, "--seconds must be above 0"),
+        ("train --rate nan", 7, "--rate must be above 0"),
+        ("train --rate 1e39", 7, "--rate must be above 0"),
+        ("level nan", 7, "above 0"),
+        ("level inf", 7, "above 0"),
+        ("goto ²", 6, "no branch or step"),
+        ("device meta", 8, "no place to compute"),
         ("reg l2 on --probes 3", 5, "no option --probes"),
         ("reg distance on --reference nowhere.pt", 5, "nowhere.pt"),
         ("level 0", 7, "above 0"),
@@ -183,6 +196,160 @@ def test_the_reference_of_distance_can_be_a_checkpoint(tmp_path, session):
         walk["end"]["regularizers"]["distance"], rel=1e-3
     )
     assert walk["end"]["regularizers"]["distance"] < 0.5 * reg["value"]
+
+
+def test_data_that_do_not_fit_leave_the_network_walking(session):
+    (outcome,) = say(session, "data digits")
+    assert not outcome.ok
+    (walk,) = results(session, "walk --steps 3")
+    assert walk["steps"] == 3
+    assert walk["end"]["regularizers"]["l2"] < walk["start"]["regularizers"]["l2"]
+
+
+def test_a_checkpoint_cannot_name_code_to_run(tmp_path):
+    from safetensors.torch import save_file
+
+    marker = tmp_path / "ran"
+    save_file(
+        {"w": torch.zeros(1)}, tmp_path / "evil.safetensors",
+        {"model": f"os:system touch${{IFS}}{marker}"},
+    )  # fmt: skip
+    session = talk(tmp_path / "s", "data iris")
+    (outcome,) = say(session, f"load {tmp_path / 'evil.safetensors'}")
+    assert "say `model` before `load`" in outcome.failure.message
+    assert not marker.exists()
+    session.close()
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_no_network_behind(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(1)}, tmp_path / "c.safetensors", {"model": "iris-ff"})
+    session = talk(tmp_path / "s", "data iris")
+    (outcome,) = say(session, f"load {tmp_path / 'c.safetensors'}")
+    assert "missing" in outcome.failure.message
+    assert session.engine.problem is None
+    session.close()
+
+
+def test_a_walk_that_cannot_start_fixes_no_level(tmp_path):
+    session = talk(tmp_path / "s", SETUP.replace("level\n", ""))
+    before = state(session)
+    engine = session.engine
+    evaluations = 0
+
+    def stop():
+        nonlocal evaluations
+        evaluations += 1
+        return evaluations > 1
+
+    engine.problem.cancelled = stop
+    (outcome,) = say(session, "walk --steps 5")
+    assert outcome.failure.message == "interrupted; nothing was changed"
+    assert state(session) == before
+    session.close()
+
+
+def test_choosing_the_precision_that_is_in_use_changes_nothing(session):
+    results(session, "walk --steps 3")
+    before = state(session)
+    say(session, "dtype float32\ndevice cpu")
+    assert state(session) == before
+    (outcome,) = say(session, "dtype float64")
+    assert "start anew" in outcome.reply.text
+
+
+def test_training_that_diverges_leaves_batch_norm_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def bn():\n"
+        "    return nn.Sequential(nn.Linear(9, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = talk(tmp_path / "s", "data mpg\nmodel nets:bn\ntrain --epochs 2")
+    engine = session.engine
+    loss = engine.problem.loss(engine.theta)
+    (outcome,) = say(session, "train --epochs 3 --rate 1e17")
+    if outcome.ok:
+        pytest.skip("this training did not diverge")
+    assert "diverged" in outcome.failure.message
+    assert engine.problem.loss(engine.theta) == loss
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("assert x.shape[1] == 5, 'five inputs'", "five inputs"),
+        ("raise KeyError('x')", "does not take the data"),
+    ],
+)
+def test_whatever_a_users_network_raises_is_one_message(tmp_path, monkeypatch, body, message):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def __init__(self): super().__init__(4, 3)\n"
+        f"    def forward(self, x):\n        {body}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = talk(tmp_path / "s", "data iris")
+    (outcome,) = say(session, "model mine:Net")
+    assert message in outcome.failure.message
+    session.close()
+
+
+def test_a_network_with_a_frozen_layer_walks_on_the_rest(tmp_path, monkeypatch):
+    (tmp_path / "frozen.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    n = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))\n"
+        "    n[0].requires_grad_(False)\n"
+        "    return n\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = talk(tmp_path / "s", "data iris\nmodel frozen:net\ntrain --epochs 20 --rate 0.01")
+    first = session.engine.problem.network[0].weight.clone()
+    results(session, "level\nreg path-norm on\nwalk --steps 4")
+    assert session.engine.problem.p == 27
+    assert torch.equal(session.engine.problem.network[0].weight, first)
+    session.close()
+
+
+def test_every_level_can_be_gone_back_to(session):
+    first = session.engine.level_set.level
+    results(session, "walk --steps 4\nlevel 0.3\nwalk --steps 4")
+    assert set(session.engine.path.branches()) == {"main", "main-2"}
+    (found,) = results(session, "goto main:2")
+    assert found["point"]["level"] == first
+    (found,) = results(session, "goto main-2:2")
+    assert found["point"]["level"] == 0.3
+
+
+def test_ascending_stops_where_the_angle_has_fallen(session):
+    (start,) = results(session, "walk --steps 3 --ascend")
+    target = start["end"]["angle_deg"] - 1.0
+    (found,) = results(session, f"walk --steps 200 --ascend --until-angle {target}")
+    assert found["end"]["angle_deg"] <= target
+    assert f"{found['end']['angle_deg']:.4g}°" in found["reason"]
+
+
+def test_a_walk_of_no_steps_knows_its_angle(session):
+    (first,) = results(session, "walk --steps 3")
+    angle = first["end"]["angle_deg"]
+    (found,) = results(session, f"walk --steps 3 --until-angle {angle - 1}")
+    assert found["steps"] == 0
+    assert found["end"]["angle_deg"] == pytest.approx(angle)
+
+
+def test_what_nobody_foresaw_is_one_line_too(session, monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(session.engine, "goto", broken)
+    (outcome,) = say(session, "goto 1")
+    assert "unexpected ZeroDivisionError: division by zero (test_session.py:" in str(
+        outcome.failure
+    )
 
 
 def test_nan_weights_of_a_users_network_are_an_error_and_no_traceback(tmp_path, monkeypatch):
