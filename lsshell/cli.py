@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +39,11 @@ Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 def main() -> None:
     """The command `lsshell`."""
+    if sys.stdout is None:  # closed by whoever called
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as we live
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no terminal is too plain to be written to
+            stream.reconfigure(errors="replace")
     sys.exit(run_cli(sys.argv[1:]))
 
 
@@ -50,7 +57,10 @@ def run_cli(words: list[str]) -> int:
         return WRONG_USAGE
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone: no more words
-        return DONE
+        return FAILED
+    except OSError as e:
+        _complain(f"output cannot be written: {e.strerror or e}")
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     return found if isinstance(found, int) else DONE
@@ -256,7 +266,6 @@ def batch(
         Print one JSON object a run.
     """
     import json as json_module
-    import os
     import threading
     from dataclasses import asdict
 
@@ -271,8 +280,10 @@ def batch(
         _complain("batch needs at least one script, and --jobs at least 1")
         return WRONG_USAGE
     printer, cancelled = Printer(), threading.Event()
-    folder = session or new_folder(Path(os.environ.get(SESSIONS_VARIABLE, "sessions")), "batch")
     try:
+        folder = session or new_folder(Path(os.environ.get(SESSIONS_VARIABLE, "sessions")), "batch")
+        if (folder / "results.json").exists():
+            raise SessionError(f"{folder} holds a batch already; give another folder")
         planned = plan(scripts, read_matrix(matrix) if matrix else {}, folder)
         done = iter(range(1, len(planned) + 1))
         with Interrupts(cancelled.set).watched():

@@ -157,10 +157,12 @@ def _read(path: Path) -> bytes:
 def _kind(data: bytes) -> str | None:
     if data.startswith(b"PK"):
         return _zip_kind(data)
+    # Before pickles: a header of 640 bytes, say, starts with a pickle's first byte.
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _HEADER_LIMIT:
+        return "safetensors"
     if data.startswith(b"\x80"):  # a pickle of protocol 2 or later: torch.save's legacy files
         return "torch"
-    header = int.from_bytes(data[:8], "little")
-    return "safetensors" if data[8:9] == b"{" and header <= _HEADER_LIMIT else None
+    return None
 
 
 def _zip_kind(data: bytes) -> str:

@@ -47,6 +47,7 @@ from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
 from lsshell.engine.walk import Until, walk
 
+MOST_WEIGHT = 1e12
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 DEFAULT_TOLERANCE = 0.01  # of L*
@@ -60,7 +61,7 @@ PAPER_STEPS = {
     "cifar10-conv": 20_000,
 }
 DEFAULT_STEPS = 400
-MOST_RECORDED, MOST_MEASURED = 500, 100
+MOST_RECORDED, MOST_MEASURED, MOST_PROJECTED = 500, 100, 1000
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class Engine:
             device = torch.device(name)
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as e:
-            reason = str(e).splitlines()[0]
+            reason = str(e).splitlines()[0][:120]
             raise EngineError(f"no device {name} on this machine: {reason}") from e
         if device.type == "mps" and self.dtype == "float64":
             raise EngineError("mps has no float64: say `dtype float32` first")
@@ -385,7 +386,7 @@ class Engine:
         regularizer = make_regularizer(name, problem, theta, seed=self.seed, **options)
         if weight is None:
             weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
-        if weight == 0.0 or not math.isfinite(weight):
+        if weight == 0.0 or not abs(weight) < MOST_WEIGHT:
             raise EngineError(f"{name}: weight {weight:g}; to switch it off say `reg {name} off`")
         regularizer.value(theta)
         self.sum.terms[name] = (regularizer, weight)
@@ -661,14 +662,31 @@ class Engine:
             measure=measure,
         )
 
+    def start_point(self) -> Point:
+        """The traversal's start, with the regularisers that are on as they are now set."""
+        start, spent = self.path.start(), self.ready().gradients
+        assert self._recorder is not None
+        values = dict(start.regularizers)
+        with self.ready().uncancelled():
+            for name, (regularizer, _) in self.sum.terms.items():
+                values[name] = regularizer.value(self._recorder.start)
+        self.ready().gradients = spent
+        return replace(start, regularizers=values)
+
     def theta_hash(self) -> str:
         """The first 16 hex digits of the SHA-256 of θ's bytes."""
         data = self.problem_theta().detach().cpu().numpy().tobytes()
         return hashlib.sha256(data).hexdigest()[:16]
 
     def principal_coordinates(self, k: int = 2) -> Projection:
-        """PCA of the kept points of this traversal, all branches in one plane."""
-        return principal_coordinates(self.path, self.path.traversal(), self.ready().flat, k)
+        """PCA of the kept points of this traversal (evenly thinned to MOST_PROJECTED), all
+        branches in one plane.
+        """
+        points = [p for p in self.path.traversal() if p.kept]
+        every = -(-len(points) // MOST_PROJECTED)
+        here = self.path.here
+        chosen = [p for i, p in enumerate(points) if i % every == 0 or p is here]
+        return principal_coordinates(self.path, chosen, self.ready().flat, k)
 
     # -- going back --------------------------------------------------------------------------
 
@@ -693,7 +711,8 @@ class Engine:
         found, first = path.store.get(point.index), path.store.get(start.index)
         theta = problem.restore(found)
         origin = theta if start is point else problem.flat(first).to(theta.device)
-        path.here, path.branch = point, point.branch
+        named = path.branch not in path.branches()  # by `branch`, for the walk to come
+        path.here, path.branch = point, path.branch if named else point.branch
         self.theta, self._walker = theta, None
         self.level_set = (
             None

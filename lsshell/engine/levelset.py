@@ -84,6 +84,8 @@ class Correction:
 def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: float) -> Correction:
     """One-dimensional Newton along g: θ ← θ − (L − L*)·g/‖g‖², until |L − L*| ≤ `within`.
 
+    `level_set` gives L*; its tolerance is not used.
+
     The minimal-norm Newton step on one equation; quadratic convergence. Far above the level the
     same step is taken for log L = log L* (same set, and near zero loss far closer to linear).
     Stops early, unconverged, where the residual no longer falls.

@@ -134,7 +134,7 @@ class Problem:
         given = "×".join(map(str, x.shape[1:]))
         try:
             with torch.no_grad():
-                outputs = self.network(x)
+                outputs, again = self.network(x), self.network(x)
         except Exception as e:  # the network may be the user's own
             reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise EngineError(
@@ -142,6 +142,11 @@ class Problem:
             ) from e
         if not isinstance(outputs, Tensor):
             raise EngineError("the network must return one tensor")
+        if not torch.allclose(outputs, again, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise EngineError(
+                "the network gives other outputs each time: something in it draws random numbers"
+                " even in eval mode, so its loss has no level set"
+            )
         if self.classification:
             wanted = self.data.outputs
             if outputs.ndim != 2 or outputs.shape[1] < wanted:
@@ -247,7 +252,7 @@ class Problem:
         n, product = len(self.x_train), torch.zeros_like(v)
         for x, y in self.chunks(self.x_train, self.y_train):
             part = self.loss_sum(self.network(x), y) / n
-            gradient = torch.autograd.grad(part, self.parameters, create_graph=True)
+            gradient = self.gradient_of(part, create_graph=True)
             self.add_flat(product, self.gradient_of(self.inner(gradient, v)))
         return product
 

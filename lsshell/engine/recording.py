@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lsshell.engine.errors import EngineError
 from lsshell.engine.levelset import LevelSet, Split
 from lsshell.engine.path import Kind, Path, Point
 from lsshell.engine.problem import Problem, TestMetrics
@@ -96,7 +95,7 @@ def observe_cheap(problem: Problem, theta: Tensor, seed: int) -> dict[str, Regul
         if kind.cheap:
             try:
                 observed[name] = make_regularizer(name, problem, theta, seed=seed)
-            except EngineError:  # not defined for this network: it is refused when switched on
+            except Exception:  # not defined for this network: it is refused when switched on
                 continue
     return observed
 

@@ -10,7 +10,7 @@ from lsshell.figures.figure import Figure, Series
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # From early (or low) to late (or high), for shaded points.
 _RAMP = ("blue+", "cyan+", "green+", "orange+", "red+")
-_COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+", "gray+", "white")
+_COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+", "blue", "green")
 
 
 def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:

@@ -92,9 +92,11 @@ def _series(
 
 def _regularizers_figure(engine: Engine, x: Axis) -> Figure:
     line = engine.path.lineage()
-    start = line[0].regularizers
-    names = [n for n in engine.sum.terms if start.get(n)]
-    names += [n for n in start if start[n] and n not in names and n not in ("random", "distance")]
+    start = engine.start_point().regularizers
+    # Relative values mean nothing where the start is zero or below it (random, spectral).
+    names = [n for n in start if start[n] > 0.0 and n not in ("random", "distance")]
+    if not names:
+        raise CommandError("no regulariser is above 0 at the start, to be drawn relative to it")
 
     def relative(name: str) -> Callable[[Point], float | None]:
         first = start[name]

@@ -347,7 +347,7 @@ def expanded(file: Path) -> Path:
 def read_lines(path: Path) -> list[Line]:
     """The lines of a script; raises CommandError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as e:
         raise CommandError(f"no script {path}") from e
     except IsADirectoryError as e:

@@ -74,8 +74,21 @@ class Vocabulary:
             function, bound, _ = self._app.parse_args(texts, exit_on_error=False, print_error=False)
         except CycloptsError as e:
             raise CommandError(_message(e), _column(e, words)) from e
+        self._refuse_fractions(words)
         command = self.commands[texts[0]]
         return command, lambda session: function(*bound.args, **bound.kwargs, session=session)
+
+    def _refuse_fractions(self, words: list[Word]) -> None:
+        """The parser rounds: 1.5 is no number of steps."""
+        arguments = self._app[words[0].text].assemble_argument_collection()
+        whole = {n for a in arguments if a.hint in (int, int | None) for n in a.names}
+        for word, following in zip(words, [*words[1:], words[-1]], strict=True):
+            name, equals, value = word.text.partition("=")
+            if name in whole:
+                found = value if equals else following.text
+                if not found.lstrip("+-").isdecimal():
+                    column = word.column if equals else following.column
+                    raise CommandError(f"{name} takes a whole number, not {found}", column)
 
     def _unknown(self, name: str) -> str:
         hint = did_you_mean(name, self.commands) or "; `help` lists the commands"
@@ -103,7 +116,8 @@ class Vocabulary:
         found = []
         for argument in self._app[name].assemble_argument_collection():
             if argument.parse:
-                names = tuple(n for n in argument.names if not n.startswith("--empty-"))
+                spelled = (n for n in argument.names if "[" not in n)  # [KEYWORD]: any name
+                names = tuple(n for n in spelled if not n.startswith("--empty-"))
                 wants_file = argument.hint in (Path, Path | None)
                 found.append((names, tuple(argument.get_choices() or ()), wants_file))
         return found

@@ -32,11 +32,11 @@ def test_loss_is_mean_cross_entropy_and_mean_squared_error():
     problem = classifier()
     logits = problem.network(problem.x_train)
     wanted = nn.functional.cross_entropy(logits, problem.y_train)
-    assert problem.loss(problem.theta) == pytest.approx(float(wanted), rel=1e-12)
+    assert problem.loss(problem.theta) == pytest.approx(wanted.item(), rel=1e-12)
     problem = regressor()
     outputs = problem.network(problem.x_train)[:, 0]
     wanted = (outputs - problem.y_train).square().mean()
-    assert problem.loss(problem.theta) == pytest.approx(float(wanted), rel=1e-12)
+    assert problem.loss(problem.theta) == pytest.approx(wanted.item(), rel=1e-12)
 
 
 @BOTH

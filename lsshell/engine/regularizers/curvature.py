@@ -13,6 +13,8 @@ from lsshell.engine.regularizers.regularizer import Regularizer, derivatives
 from lsshell.engine.seeds import generator
 from lsshell.engine.vectors import dot
 
+MOST_PROBES = 1000
+
 
 class HessianTrace(Regularizer):
     """R = (1/m) Σⱼ vⱼᵀ ∇²L(θ) vⱼ, vⱼ (p,) of random signs: Hutchinson's estimate of tr ∇²L.
@@ -28,8 +30,8 @@ class HessianTrace(Regularizer):
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int, *, probes: int = 4) -> None:
         super().__init__(problem, theta, seed)
-        if probes < 1:
-            raise EngineError("--probes must be at least 1")
+        if not 1 <= probes <= MOST_PROBES:
+            raise EngineError(f"--probes must be at least 1 and at most {MOST_PROBES}")
         source = generator(seed, "probes")
         drawn = torch.randint(0, 2, (probes, theta.numel()), generator=source, dtype=torch.int8)
         self.probes = (2 * drawn - 1).to(theta.device)

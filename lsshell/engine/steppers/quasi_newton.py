@@ -16,7 +16,7 @@ from lsshell.engine.vectors import dot, norm
 MEMORY = 100
 # Bytes that the memory may take; fewer pairs where the network is large.
 BUDGET = 4 << 30
-FEWEST = 10
+FEWEST, MOST = 10, 1000
 
 
 class QuasiNewton(TangentDescent):
@@ -40,7 +40,7 @@ class QuasiNewton(TangentDescent):
         t, g = here.split.tangent, here.gradient
         if self.inverse is None:
             affordable = BUDGET // (2 * t.numel() * t.element_size())
-            self.inverse = InverseHessian(min(self.memory, max(FEWEST, affordable)), t)
+            self.inverse = InverseHessian(min(self.memory, max(FEWEST, affordable), MOST), t)
         if not len(self.inverse):
             length = FIRST_STEP * max(norm(here.theta), 1e-3)
             return t * (-length / here.split.tangent_norm)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.events import Corrected, Refused
-from lsshell.engine.levelset import Correction, correct
+from lsshell.engine.levelset import Correction, LevelSet, correct
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 from lsshell.engine.vectors import dot, norm
 
@@ -62,21 +62,25 @@ class TangentDescent(Stepper):
                 )
 
     def _try(self, terrain: Terrain, here: Position) -> Position | None:
-        parts, level_set = here.split, terrain.level_set
+        parts = here.split
         d = self.direction(terrain, here)
         slope = dot(d, parts.tangent)
         if not slope < 0.0:
             return None
         if self.cap is None:
             self.cap = FIRST_CAP * max(norm(here.theta), 1e-3)
-        alpha = min(1.0, self.cap / norm(d))
-        recentre = level_set.residual(here.loss) / norm(here.gradient) ** 2
+        alpha = self.cap / norm(d)
+        if terrain.sign > 0.0:  # climbing has no end of its own: only the cap bounds the step
+            alpha = min(1.0, alpha)
+        square = norm(here.gradient) ** 2
         for halvings in range(MAX_HALVINGS):
-            trial = torch.add(here.theta, d, alpha=alpha).sub_(here.gradient, alpha=recentre)
             decrease = -alpha * slope
+            aim = self._aim(terrain, here, decrease)
+            recentre = (here.loss - aim.level) / square
+            trial = torch.add(here.theta, d, alpha=alpha).sub_(here.gradient, alpha=recentre)
             within = self._within(terrain, here, decrease)
             try:
-                correction = correct(terrain.problem, level_set, trial, within=within)
+                correction = correct(terrain.problem, aim, trial, within=within)
                 there = self._judge(terrain, here, correction, decrease)
             except NotFiniteError:
                 there = None
@@ -87,6 +91,18 @@ class TangentDescent(Stepper):
             terrain.listen(Refused(alpha * norm(d), "the loss or R did not come down"))
             alpha /= 2
         return None
+
+    @staticmethod
+    def _aim(terrain: Terrain, here: Position, decrease: float) -> LevelSet:
+        """Where to centre: L*, or as near to it as half of the step's gain in R pays for.
+
+        Moving the loss by δ costs ν·δ of R; under a wide tolerance that can be more than a step.
+        """
+        level_set = terrain.level_set
+        residual = level_set.residual(here.loss)
+        cost = here.split.multiplier * residual
+        share = min(1.0, 0.5 * decrease / cost) if cost > 0.0 else 1.0
+        return LevelSet(level_set.level + (1.0 - share) * residual, level_set.tolerance)
 
     def _within(self, terrain: Terrain, here: Position, decrease: float) -> float:
         """How well to centre: what residual is left must be worth less than the step gains."""
@@ -100,7 +116,7 @@ class TangentDescent(Stepper):
         self, terrain: Terrain, here: Position, correction: Correction, decrease: float
     ) -> Position | None:
         level_set = terrain.level_set
-        if not (correction.converged or level_set.contains(correction.loss)):
+        if not level_set.contains(correction.loss):
             return None
         there = terrain.at(correction.theta, correction.loss, correction.gradient)
         lagrangian = there.value - here.value

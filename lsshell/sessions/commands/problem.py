@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,15 +58,13 @@ def dtype(name: Literal["float32", "float64"] | None = None, /, *, session: From
 
 @VOCABULARY.command("setup")
 def threads(count: int | None = None, /, *, session: FromSession) -> Reply:
-    """Set the number of CPU threads, or show it; results are the same bit for bit only at one.
-
-    That is, at one and the same number of threads.
-    """
+    """Set the number of CPU threads, or show it; another number sums in another order."""
     import torch
 
     if count is not None:
-        if count < 1:
-            raise CommandError("the number of threads must be at least 1")
+        most = 4 * (os.cpu_count() or 1)
+        if not 1 <= count <= most:
+            raise CommandError(f"the number of threads must be at least 1 and at most {most} here")
         torch.set_num_threads(count)
     return Reply({"threads": torch.get_num_threads()}, f"threads {torch.get_num_threads()}")
 
@@ -206,6 +205,8 @@ def train(
         λ of a penalty λ·Σ w² on the weights, biases free.
     """
     positive(epochs=epochs, rate=rate, batch=batch)
+    if until_loss is not None and not until_loss > 0:
+        raise CommandError("--until-loss must be above 0")
     if not 0.0 <= weight_decay < MOST:
         raise CommandError("--weight-decay must be a number from 0 on")
     result = session.engine.train(
@@ -223,9 +224,10 @@ def train(
         "theta": session.engine.theta_hash(),
     }
     words = f"training loss {number(result.loss)}, {test_words(point)}"
+    why = "" if result.reason == "epochs" else f" ({result.reason})"
     return Reply(
         values,
-        f"{result.epochs} epochs ({result.reason}): {words}",
+        f"{result.epochs} epochs{why}: {words}",
         interrupted=result.reason == "interrupted",
     )
 
@@ -267,6 +269,8 @@ def save(name: Path, /, *, session: FromSession) -> Reply:
     name
         NAME or NAME.safetensors.
     """
+    if not name.name:
+        raise CommandError("save needs a file's name")
     file = name if name.suffix == ".safetensors" else name.with_name(name.name + ".safetensors")
     target = session.writable(file)
     session.engine.save(target)

@@ -14,7 +14,7 @@ from lsshell.sessions.plots import Axis, Plot, make_figure
 from lsshell.sessions.points import point_values, side_by_side
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
-from lsshell.sessions.vocabulary import VOCABULARY, FromSession, positive
+from lsshell.sessions.vocabulary import MOST, VOCABULARY, FromSession, positive
 
 
 @VOCABULARY.command("view")
@@ -24,7 +24,7 @@ def measure(*, session: FromSession) -> Reply:
     point = engine.measure(everything=True)
     columns = [("now", point)]
     if engine.path.points:
-        columns.insert(0, ("start", engine.path.start()))
+        columns.insert(0, ("start", engine.start_point()))
     return Reply(point_values(point), side_by_side(columns, list(point.regularizers)))
 
 
@@ -135,7 +135,7 @@ def _penalties(text: str) -> list[float]:
             found = [float(f"{first * ratio**k:.12g}") for k in range(n)]
         else:
             found = [float(part) for part in text.split(",")]
-            if min(found) < 0:
+            if not all(0 <= penalty < MOST for penalty in found):
                 raise ValueError
     except ValueError as e:
         raise CommandError(

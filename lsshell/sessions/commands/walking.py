@@ -105,8 +105,10 @@ def reg(
         "value": value,
         "options": dict(regularizer.options),
     }
-    extra = "".join(f", {k} {v}" for k, v in regularizer.options.items())
-    text = f"{name} is on: {regularizer.formula} = {value:.6g}, weight {values['weight']:g}{extra}"
+    extra = "".join(
+        f", {k} {number(v) if isinstance(v, float) else v}" for k, v in regularizer.options.items()
+    )
+    text = f"{name} is on: {value:.6g}, weight {values['weight']:g}{extra}  ({regularizer.formula})"
     return Reply(values, text)
 
 
@@ -136,20 +138,25 @@ def _all_regularizers(session: FromSession) -> Reply:
     engine = session.engine
     values: dict[str, Any] = {}
     point = engine.measure() if engine.problem is not None else None
-    start = engine.path.start() if engine.path.points else None
+    start = engine.start_point() if engine.path.here is not None else None
     rows = []
     for name, kind in REGULARIZERS.items():
         on = name in engine.sum.terms
         weight = engine.sum.terms[name][1] if on else None
         now = point.regularizers.get(name) if point else None
         first = start.regularizers.get(name) if start else None
-        change = f"{100 * (now / first - 1):+.1f} %" if now is not None and first else "–"
+        change = "–" if now is None or first is None else _change(first, now)
         values[name] = {"on": on, "weight": weight, "value": now}
         rows.append(
             [name, "on" if on else "·", number(weight), number(now, 5), change, kind.formula]
         )
     text = table(["", "", "weight", "value", "since start", "formula"], rows, left=(0, 1, 5))
     return Reply({"regularizers": values}, text, {})
+
+
+def _change(first: float, now: float) -> str:
+    """In percent, or as a difference where the start is no measure of it."""
+    return f"{100 * (now / first - 1):+.1f} %" if first > 0 else f"{now - first:+.3g}"
 
 
 @VOCABULARY.command("work")
