@@ -611,3 +611,17 @@ def test_nan_in_a_program_is_refused(tmp_path, source, program):
     path = tmp_path / "net.pt2"
     path.write_bytes(edited(program, lambda name, content: content.replace(weight, nan)))
     assert "NaN or infinite values in head.weight" in said(read_checkpoint, path)
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152])
+def test_a_safetensors_header_whose_length_looks_like_a_pickle_is_read(tmp_path, length):
+    import safetensors.torch
+
+    tensors = {"w": torch.arange(3.0)}
+    for padding in range(2 * length):
+        data = safetensors.torch.save(tensors, {"padding": "x" * padding})
+        if int.from_bytes(data[:8], "little") == length:
+            break
+    assert data[0] == 0x80
+    (tmp_path / "c.safetensors").write_bytes(data)
+    assert torch.equal(read_checkpoint(tmp_path / "c.safetensors").tensors["w"], tensors["w"])

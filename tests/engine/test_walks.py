@@ -182,6 +182,21 @@ def test_a_walk_ends_where_a_regulariser_meets_its_target(engine, name):
     assert abs(result.end.loss - result.end.level) <= result.end.tolerance
 
 
+@pytest.mark.parametrize("method", ["quasi-newton", "gradient"])
+def test_a_wide_tolerance_does_not_stop_a_walk(engine, method):
+    loss = engine.path.here.loss
+    engine.fix_level(1.5 * loss, 0.7 * loss)
+    result = engine.walk(WalkRequest(method=method, steps=300, until_angle=175.0))
+    assert result.reason.startswith("angle 175") or result.end.angle_deg > 170.0, result.reason
+    assert all(abs(p.loss - p.level) <= p.tolerance for p in steps_of(engine))
+
+
+def test_climbing_does_not_crawl(engine):
+    target = 2 * engine.measure().regularizers["l2"]
+    result = engine.walk(WalkRequest(steps=60, ascend=True, until={"l2": target}))
+    assert result.reason == f"l2 = {target:g} reached"
+
+
 def test_a_walk_ends_after_its_time(engine):
     result = engine.walk(WalkRequest(method="paper", steps=10**9, seconds=0.2))
     assert result.reason == "0.2 seconds are over"

@@ -183,6 +183,17 @@ def test_a_reader_that_goes_away_is_no_traceback(lsshell, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("where", [">&-", "> /dev/full"])
+def test_output_that_cannot_be_written_is_no_traceback(tmp_path, where):
+    (tmp_path / "w.lss").write_text("help\n" * 200)
+    done = subprocess.run(
+        f"{LSSHELL} run w.lss {where}", shell=True, cwd=tmp_path, capture_output=True, text=True,
+        check=False, env=surroundings(tmp_path),
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if where == ">&-" else 1)
+
+
 def test_doctor_names_versions_devices_and_data(lsshell, tmp_path):
     done = lsshell("doctor")
     assert done.returncode == 0

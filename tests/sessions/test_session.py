@@ -77,6 +77,14 @@ def state(session):
         ("level nan", 7, "above 0"),
         ("level inf", 7, "above 0"),
         ("goto ²", 6, "no branch or step"),
+        ("walk --steps 1.5", 14, "takes a whole number, not 1.5"),
+        ("train --epochs=2.5", 7, "takes a whole number, not 2.5"),
+        ("train --until-loss nan", 7, "--until-loss must be above 0"),
+        ("reg l2 1e300", 5, "weight 1e+300"),
+        ("reg hessian-trace on --probes 100000000", 22, "at most 1000"),
+        ("save .", 6, "needs a file's name"),
+        ("threads 100000", 9, "at most"),
+        ("compare weight-decay --lambda nan", 22, "FROM:TO:COUNT"),
         ("device meta", 8, "no place to compute"),
         ("reg l2 on --probes 3", 5, "no option --probes"),
         ("reg distance on --reference nowhere.pt", 5, "nowhere.pt"),
@@ -350,6 +358,40 @@ def test_what_nobody_foresaw_is_one_line_too(session, monkeypatch):
     assert "unexpected ZeroDivisionError: division by zero (test_session.py:" in str(
         outcome.failure
     )
+
+
+def test_a_branch_named_is_the_one_walked_on_wherever_one_goes_first(session):
+    results(session, "walk --steps 4\nbranch other\ngoto start\nwalk --steps 2")
+    assert session.engine.path.here.branch == "other"
+
+
+def test_what_changed_since_the_start_is_said_of_the_same_function(session):
+    results(session, "reg l2 off\nreg spectral on --form square\nwalk --steps 5")
+    start = session.engine.start_point().regularizers["spectral"]
+    assert session.engine.path.here.regularizers["spectral"] < start
+    (outcome,) = say(session, "reg")
+    (row,) = (line for line in outcome.reply.text.splitlines() if line.startswith("spectral"))
+    assert " -" in row
+
+
+def test_a_network_that_is_random_in_eval_mode_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "noisy.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def __init__(self): super().__init__(4, 3)\n"
+        "    def forward(self, x): return super().forward(x) + torch.randn(len(x), 3)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = talk(tmp_path / "s", "data iris")
+    (outcome,) = say(session, "model noisy:Net")
+    assert "draws random numbers" in outcome.failure.message
+    session.close()
+
+
+def test_scripts_with_a_byte_order_mark_and_windows_lines_run(tmp_path, session):
+    (tmp_path / "w.lss").write_bytes(b"\xef\xbb\xbfwalk --steps 2\r\nseed 4\r\n")
+    outcomes = say(session, f"source {tmp_path / 'w.lss'}")
+    assert all(o.ok for o in outcomes), outcomes
 
 
 def test_nan_weights_of_a_users_network_are_an_error_and_no_traceback(tmp_path, monkeypatch):
