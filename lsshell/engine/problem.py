@@ -307,8 +307,9 @@ class Problem:
 
     def add_flat(self, flat: Tensor, parts: tuple[Tensor, ...]) -> None:
         """Adds a gradient by the parameters (tensors) to a flat vector (p,)."""
-        for view, part in zip(self.tensors(flat).values(), parts, strict=True):
-            view.add_(part)
+        with torch.no_grad():  # torch 2.6: zeros that stand for no gradient require one
+            for view, part in zip(self.tensors(flat).values(), parts, strict=True):
+                view.add_(part)
 
     # -- predictions -------------------------------------------------------------------------
 
