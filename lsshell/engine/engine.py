@@ -104,22 +104,7 @@ class WalkResult:
 class _UntilRegularizer:
     name: str
     target: float
-    regularizer: Regularizer
-
-    def value(self, position: Position) -> float:
-        return self.regularizer.value(position.theta)
-
-
-@dataclass(frozen=True)
-class _UntilObjective:
-    """The one regulariser that is walked along: its value is known at every position."""
-
-    name: str
-    target: float
-    scale: float
-
-    def value(self, position: Position) -> float:
-        return self.scale * position.value
+    value: Callable[[Position], float]
 
 
 class Engine:
@@ -371,7 +356,7 @@ class Engine:
         observed = observe_cheap(problem, theta, self.seed)
         self._recorder = Recorder(problem, self.path, theta, observed, problem.gradients, self.seed)
         with problem.uncancelled():  # training that was stopped ends at a point like any other
-            point = self._point(self._here(theta), kind, measure=True)
+            point = self._point(self._recorder, self._here(theta), kind, measure=True)
         point = self.path.add(point, problem.state(theta), keep=True)
         self.listen(Started(point))
         return point
@@ -482,15 +467,15 @@ class Engine:
     def _until(self, name: str, target: float, sign: float) -> Until:
         if name in self.sum.terms:
             regularizer, weight = self.sum.terms[name]
-            if len(self.sum.terms) == 1:
-                return _UntilObjective(name, target, sign / weight)
-            return _UntilRegularizer(name, target, regularizer)
+            if len(self.sum.terms) == 1:  # walked along: known at every position
+                return _UntilRegularizer(name, target, lambda at: sign / weight * at.value)
+            return _UntilRegularizer(name, target, lambda at: regularizer.value(at.theta))
         recorder = self._recorder
         found = recorder.observed.get(name) if recorder is not None else None
         if found is None:
             start = self.problem_theta() if recorder is None else recorder.start
             found = make_regularizer(name, self.ready(), start, seed=self.seed)
-        return _UntilRegularizer(name, target, found)
+        return _UntilRegularizer(name, target, lambda at: found.value(at.theta))
 
     def _walker_key(self, request: WalkRequest) -> tuple[Any, ...]:
         terms = tuple((n, r, w) for n, (r, w) in self.sum.terms.items())
@@ -533,12 +518,12 @@ class Engine:
     def _record_step(
         self, position: Position, *, keep: bool, measure: bool, descending: bool
     ) -> Point:
-        problem = self.ready()
+        problem, recorder = self.ready(), self._recorder
+        assert recorder is not None
         with problem.uncancelled():  # a step that was accepted is recorded
-            point = self._point(position, "step", measure=measure, descending=descending)
+            point = self._point(recorder, position, "step", measure=measure, descending=descending)
         point = self.path.add(point, problem.state(position.theta), keep=keep)
-        assert self._recorder is not None
-        self._recorder.last = position.theta
+        recorder.last = position.theta
         self.listen(Stepped(point))
         if measure:
             self.listen(Measured(point))
@@ -619,9 +604,8 @@ class Engine:
                     except EngineError:  # not defined for this network
                         continue
         metrics = problem.test(position.theta)
-        switched = {name: r for name, (r, _) in self.sum.terms.items()}
-        values = recorder.values(position.theta, {**extra, **switched}, {})
-        point = self._point(position, "step", measure=False, descending=descending)
+        values = recorder.values(position.theta, {**extra, **self.sum.regularizers}, {})
+        point = self._point(recorder, position, "step", measure=False, descending=descending)
         return replace(
             point,
             index=here.index if here else 0,
@@ -639,23 +623,24 @@ class Engine:
         )
 
     def _point(
-        self, position: Position, kind: Any, *, measure: bool, descending: bool = True
+        self,
+        recorder: Recorder,
+        position: Position,
+        kind: Any,
+        *,
+        measure: bool,
+        descending: bool = True,
     ) -> Point:
-        problem = self.ready()
-        recorder = self._recorder or Recorder(
-            problem, self.path, position.theta, {}, problem.gradients, self.seed
-        )
         known = {}
         if len(self.sum.terms) == 1:
             ((name, (_, weight)),) = self.sum.terms.items()
             known[name] = (1.0 if descending else -1.0) * position.value / weight
-        switched = {name: r for name, (r, _) in self.sum.terms.items()}
         return recorder.point(
             position.theta,
             position.loss,
             kind=kind,
             level_set=self.level_set,
-            switched=switched,
+            switched=self.sum.regularizers,
             known=known,
             split=position.split if self.sum.terms else None,
             descending=descending,
@@ -668,7 +653,7 @@ class Engine:
         assert self._recorder is not None
         values = dict(start.regularizers)
         with self.ready().uncancelled():
-            for name, (regularizer, _) in self.sum.terms.items():
+            for name, regularizer in self.sum.regularizers.items():
                 values[name] = regularizer.value(self._recorder.start)
         self.ready().gradients = spent
         return replace(start, regularizers=values)

@@ -12,7 +12,7 @@ from lsshell.sessions.errors import SessionError
 from lsshell.sessions.journal import Entry, read_record
 from lsshell.sessions.reply import Outcome
 from lsshell.sessions.results import flatten
-from lsshell.sessions.session import Session, header
+from lsshell.sessions.session import Session, header, use_threads
 
 # Everything in the header that decides whether results are the same bit for bit.
 DECISIVE = ("lsshell", "torch", "machine", "accelerator", "threads")
@@ -93,8 +93,8 @@ def replay(
         if "resumed" in entry.notes or (entry.results or {}).get("reason") == "interrupted":
             session.engine.forget_walker()
         if check and entry.results is not None:
-            given = result.reply.values if result.reply.check is None else result.reply.check
-            count, difference = _compare(entry, flatten(given), exact=not elsewhere)
+            given = flatten(result.reply.checked)
+            count, difference = _compare(entry, given, exact=not elsewhere)
             compared += count
             if difference is not None:
                 return Replayed(commands, compared, elsewhere, difference)
@@ -103,10 +103,7 @@ def replay(
 
 def _prepare(session: Session, path: Path, recorded: Mapping[str, str]) -> tuple[str, ...]:
     """Same threads and search folders as the record; says in what this machine differs."""
-    import torch
-
-    if recorded.get("threads", "").isdigit():
-        torch.set_num_threads(int(recorded["threads"]))
+    use_threads(recorded)
     session.replaying = bool(recorded)
     session.search = [path.resolve() if path.is_dir() else path.resolve().parent]
     session.search_as(recorded)

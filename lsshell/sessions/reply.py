@@ -24,6 +24,11 @@ class Reply:
     interrupted: bool = False
     quits: bool = False
 
+    @property
+    def checked(self) -> Mapping[str, Any]:
+        """What goes into the script, and what replay and resume hold new results against."""
+        return self.values if self.check is None else self.check
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from lsshell.sessions.errors import SessionError
 from lsshell.sessions.journal import Entry, Journal, read_record
 from lsshell.sessions.language import split_words
 from lsshell.sessions.results import flatten
-from lsshell.sessions.session import Session
+from lsshell.sessions.session import Session, use_threads
 
 if TYPE_CHECKING:
     from lsshell.sessions.reply import Reply
@@ -34,7 +33,7 @@ def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
         session = Session(folder, **options)
         session.search = [folder.resolve()]
         session.search_as(record.header)
-        _use_threads(record.header)
+        use_threads(record.header)
         session.adopt(journal)
         notices = [*record.notices]
         made: dict[int, list[dict[str, Any]]] = {}
@@ -51,14 +50,6 @@ def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
         journal.close()
         raise
     return session, notices
-
-
-def _use_threads(header: Mapping[str, str]) -> None:
-    """As many threads as the session had: another number sums in another order."""
-    import torch
-
-    if header.get("threads", "").isdigit():
-        torch.set_num_threads(int(header["threads"]))
 
 
 def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, Any]]) -> list[str]:
@@ -86,7 +77,7 @@ def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, 
 
 def _changed(entry: Entry, reply: Reply) -> list[str]:
     """Says where a file or module is no longer what the session was made with."""
-    found = flatten(reply.values if reply.check is None else reply.check)
+    found = flatten(reply.checked)
     where = f"{entry.line.source}:{entry.line.number}: {entry.line.text.split()[0]}"
     return [
         f"{where}: not what the session was made with any more ({name} differs)"

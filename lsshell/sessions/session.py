@@ -136,7 +136,7 @@ class Session:
                     self.engine.forget_walker()
             raise
         if self.journal is not None and not talk:
-            self.journal.end(reply.values if reply.check is None else reply.check)
+            self.journal.end(reply.checked)
         return self._tell(Outcome(line, name, time.perf_counter() - began, reply=reply))
 
     def _tell(self, outcome: Outcome) -> Outcome:
@@ -344,6 +344,14 @@ def expanded(file: Path) -> Path:
         raise CommandError(f"{file}: there is no home folder {file.parts[0]}") from e
 
 
+def use_threads(recorded: Mapping[str, str]) -> None:
+    """As many threads as the session of this header had: another number sums in another order."""
+    import torch
+
+    if recorded.get("threads", "").isdigit():
+        torch.set_num_threads(int(recorded["threads"]))
+
+
 def read_lines(path: Path) -> list[Line]:
     """The lines of a script; raises CommandError where it cannot be read."""
     try:
@@ -359,4 +367,4 @@ def read_lines(path: Path) -> list[Line]:
     return [Line(str(path), k, text) for k, text in enumerate(text.splitlines(), start=1)]
 
 
-__all__ = ["Session", "SessionError", "header", "read_lines"]
+__all__ = ["Session", "SessionError", "header", "read_lines", "use_threads"]

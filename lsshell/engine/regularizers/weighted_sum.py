@@ -15,6 +15,11 @@ class WeightedSum:
         self.terms: dict[str, tuple[Regularizer, float]] = {}
 
     @property
+    def regularizers(self) -> dict[str, Regularizer]:
+        """The terms without their weights."""
+        return {name: regularizer for name, (regularizer, _) in self.terms.items()}
+
+    @property
     def cheap(self) -> bool:
         """Whether every term costs a handful of passes over θ only."""
         return all(regularizer.cheap for regularizer, _ in self.terms.values())
