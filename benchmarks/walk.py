@@ -2,7 +2,7 @@
 
     python benchmarks/walk.py [--steps 10000] [--json FILE]
 
-For each stepper, from examples/mnist-ff.safetensors at its own loss, R = Σ θ², test loss not
+For each stepper, from the bundled mnist-ff.safetensors at its own loss, R = Σ θ², test loss not
 measured: gradients and seconds to the target, and the ratio of a step's time to that of the
 loss-and-gradients it spends, timed bare in the same run.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+import lsshell
 from lsshell.engine.checkpoints import apply_checkpoint, read_checkpoint
 from lsshell.engine.data import load_data
 from lsshell.engine.levelset import LevelSet
@@ -27,7 +28,7 @@ from lsshell.engine.regularizers import WeightedSum, make_regularizer
 from lsshell.engine.steppers import Gradient, Paper, Position, QuasiNewton, Stepper, Terrain
 from lsshell.engine.walk import walk
 
-CHECKPOINT = Path(__file__).parent.parent / "examples" / "mnist-ff.safetensors"
+CHECKPOINT = Path(lsshell.__file__).parent / "bundled" / "mnist-ff.safetensors"
 
 
 @dataclass(frozen=True)

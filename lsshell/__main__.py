@@ -1,5 +1,5 @@
 """`python -m lsshell`."""
 
-from lsshell.cli import main
+from lsshell.entry import main
 
 main()

@@ -1,4 +1,4 @@
-"""`lsshell`, `lsshell repl`, `run`, `replay`, `resume`, `batch`, `doctor`."""
+"""`lsshell` with words after it: `app`, `repl`, `run`, `replay`, `resume`, `batch`, `doctor`."""
 
 from __future__ import annotations
 
@@ -81,9 +81,32 @@ def _complain(text: str) -> None:
 
 
 @app.default
-def start() -> int:
-    """Open the REPL."""
-    return repl()
+def start(*, session: Path | None = None, set_: Variables = ()) -> int:
+    """Open the app; on a terminal that cannot show it, the REPL.
+
+    Parameters
+    ----------
+    session
+        The folder to write the session to (sessions/DATE-session).
+    set_
+        NAME=VALUE for ${NAME} in commands. May be repeated.
+    """
+    from lsshell.launch import launch, refusal
+    from lsshell.sessions.errors import SessionError
+    from lsshell.sessions.journal import refuse_occupied
+
+    why = refusal()
+    if why is not None:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            _complain(why)
+        return repl(session=session, set_=set_)
+    try:
+        if session is not None:
+            refuse_occupied(session)
+    except SessionError as e:
+        _complain(str(e))
+        return WRONG_USAGE
+    return launch(session, assignments=set_)
 
 
 @app.command
@@ -214,17 +237,23 @@ def replay(
 
 
 @app.command
-def resume(folder: Path, /) -> int:
-    """Go on with a session where it ended or was killed: the REPL, or commands from standard input.
+def resume(folder: Path, /, *, repl: Flag = False) -> int:
+    """Go on with a session where it ended or was killed: in the app, or by standard input.
 
     Parameters
     ----------
     folder
         The session's folder.
+    repl
+        In the REPL rather than the app.
     """
+    from lsshell.launch import launch, refusal
     from lsshell.sessions.errors import SessionError
     from lsshell.sessions.resume import resume as resume_session
+    from lsshell.sessions.saved import quoted
 
+    if not repl and refusal() is None:
+        return launch(lines=(f"resume {quoted(folder)}",))
     try:
         opened, notices = resume_session(folder)
     except SessionError as e:

@@ -13,6 +13,7 @@ from lsshell.sessions.language import Word, split_words
 
 if TYPE_CHECKING:
     from lsshell.sessions.session import Session
+    from lsshell.sessions.vocabulary import Option
 
 _CURSOR = "\0"  # stands where the cursor is; no command line holds one
 
@@ -30,6 +31,11 @@ def complete(text: str, session: Session | None = None) -> Iterator[tuple[str, i
     if found != [current]:
         length = len(text) - (words[-1].column - 1)
         yield from ((_spelled(candidate, quote), length) for candidate in found)
+
+
+def typed_words(text: str, session: Session | None = None) -> list[str]:
+    """The words up to the cursor, the last one as far as it is typed; none inside a comment."""
+    return [word.text for word in _typed(text, session)[0]]
 
 
 def _typed(text: str, session: Session | None) -> tuple[list[Word], str]:
@@ -68,35 +74,34 @@ def _candidates(words: list[str], session: Session | None) -> Iterator[str]:
     if name not in VOCABULARY.commands:
         return
     options = VOCABULARY.options(name)
-    named = {spelling: o for o in options for spelling in o[0] if spelling.startswith("--")}
+    named = {spelling: o for o in options for spelling in o.names if not o.positional}
     if current.startswith("-"):
         yield from (spelling for spelling in named if spelling not in words[:-1])
         return
     before = words[-2]
-    if before in named:
-        _, choices, wants_file = named[before]
-        yield from choices
+    if before in named and not named[before].flag:
+        yield from named[before].choices
         if before == "--until":
             yield from (f"{r}=" for r in _regularizers())
-        if wants_file:
+        if named[before].wants_file:
             yield from _files(current)
         return
     position = _position(words, named)
-    positional = [o for o in options if not any(n.startswith("--") for n in o[0])]
+    positional = [o for o in options if o.positional]
     if position < len(positional):
-        _, choices, wants_file = positional[position]
-        yield from choices
+        yield from positional[position].choices
         yield from _known(name, position, session)
-        if wants_file or (name == "data" and position == 0):
+        if positional[position].wants_file or (name == "data" and position == 0):
             yield from _files(current)
 
 
-def _position(words: list[str], named: dict[str, tuple]) -> int:
+def _position(words: list[str], named: dict[str, Option]) -> int:
     """Which positional argument the last word is: options and their values do not count."""
     position, k = 0, 1
     while k < len(words) - 1:
         if words[k].startswith("--"):
-            k += 2 if "=" not in words[k] else 1
+            alone = "=" in words[k] or (words[k] in named and named[words[k]].flag)
+            k += 1 if alone else 2
         else:
             position, k = position + 1, k + 1
     return position

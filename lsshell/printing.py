@@ -12,6 +12,7 @@ import textwrap
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from lsshell.pace import Pace, bar
 from lsshell.sessions.reply import Outcome
 
 if TYPE_CHECKING:
@@ -127,35 +128,26 @@ class ProgressLine:
     def __init__(self, stream: IO[str]) -> None:
         self.stream = stream
         self.active = stream.isatty() and os.environ.get("TERM", "") != "dumb"
-        self._task = ""
-        self._began = self._shown = 0.0
-        self._first = 0
+        self._pace = Pace()
+        self._shown = 0.0
         self._dirty = False
 
     def hear(self, event: Event) -> None:
-        done = getattr(event, "done", None)
-        if not self.active or done is None:
+        if not self.active or not hasattr(event, "done"):
             return
+        self._pace.hear(event)
         now = time.monotonic()
-        if event.task != self._task or done < self._first:
-            self._task, self._began, self._first = event.task, now, done
-        if now - self._shown < REFRESH and done < event.total:
+        if now - self._shown < REFRESH and event.done < event.total:
             return
         self._shown = now
-        self._draw(event, now)
+        self._draw(event)
 
-    def _draw(self, event: Any, now: float) -> None:
-        seconds = now - self._began
-        rate = (event.done - self._first) / seconds if seconds > 0 else 0.0
-        left = f", {_clock((event.total - event.done) / rate)} left" if rate > 0 else ""
-        pace = f"{rate:.1f}/s{left}" if rate > 0 else ""
-        text = f"{event.done}/{event.total} {pace}  {event.note}"
+    def _draw(self, event: Any) -> None:
+        text = f"{self._pace.words(event)}  {event.note}"
         # Room for two ^C, which terminals echo: a line that wraps could not be taken off again.
         room = shutil.get_terminal_size().columns - 5
         width = max(min(24, room - len(event.task) - len(text) - 2), 4)
-        full = int(width * event.done / event.total) if event.total else 0
-        bar = "━" * full + "╌" * (width - full)
-        self.stream.write(f"\r\x1b[K{f'{event.task} {bar} {text}'[:room]}")
+        self.stream.write(f"\r\x1b[K{f'{event.task} {bar(event, width)} {text}'[:room]}")
         self.stream.flush()
         self._dirty = True
 
@@ -164,10 +156,4 @@ class ProgressLine:
         if self._dirty:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
-        self._dirty, self._task = False, ""
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        self._dirty, self._pace = False, Pace()

@@ -7,7 +7,6 @@ import os
 import re
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
@@ -27,6 +26,7 @@ from lsshell.sessions.errors import SessionError
 from lsshell.sessions.language import Line
 from lsshell.sessions.session import Session
 from lsshell.sessions.tables import number
+from lsshell.state_folder import history_file
 
 TYPED = "<repl>"
 STYLE = Style.from_dict(
@@ -183,12 +183,5 @@ def _import_engine() -> None:
 
 def _history() -> History:
     """Persistent history; in memory where the home folder cannot be written."""
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    try:
-        folder = base / "lsshell"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "history"
-        file.touch()
-    except OSError:
-        return InMemoryHistory()
-    return FileHistory(str(file))
+    file = history_file()
+    return FileHistory(str(file)) if file is not None else InMemoryHistory()

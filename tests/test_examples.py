@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+import lsshell
 from lsshell.sessions.batch import read_matrix
 from lsshell.sessions.language import Line
 from lsshell.sessions.replay import replay
 from lsshell.sessions.session import Session, read_lines
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+BUNDLED = Path(lsshell.__file__).parent / "bundled"
 
 
 def run(name, folder):
@@ -42,7 +44,7 @@ def test_the_quickstart_does_what_it_says_and_replays(tmp_path):
 
 
 def test_the_bundled_checkpoint_says_what_it_is():
-    with safe_open(EXAMPLES / "mnist-ff.safetensors", "pt") as file:
+    with safe_open(BUNDLED / "mnist-ff.safetensors", "pt") as file:
         metadata = file.metadata()
     assert metadata["model"] == "mnist-ff"
     assert metadata["data"] == "mnist-5k --train 1000"
@@ -67,14 +69,16 @@ def test_the_batch_example_runs_with_its_variables(tmp_path):
 
 def test_the_script_of_the_checkpoint_makes_it(tmp_path):
     text = (
-        (EXAMPLES / "train-mnist-ff.lss").read_text().replace("save examples/", f"save {tmp_path}/")
+        (EXAMPLES / "train-mnist-ff.lss")
+        .read_text()
+        .replace("save lsshell/bundled/", f"save {tmp_path}/")
     )
     session = Session(tmp_path / "s")
     for number, line in enumerate(text.splitlines(), start=1):
         outcome = session.execute(Line("train", number, line))
         assert outcome is None or outcome.ok
     here = session.engine.path.here
-    with safe_open(EXAMPLES / "mnist-ff.safetensors", "pt") as file:
+    with safe_open(BUNDLED / "mnist-ff.safetensors", "pt") as file:
         recorded = float(file.metadata()["loss"])
     session.close()
     # Bit for bit where it was made; elsewhere Adam's path turns a little.

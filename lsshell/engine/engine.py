@@ -22,6 +22,7 @@ from lsshell.engine.checkpoints import (
 )
 from lsshell.engine.comparison import ComparisonRow, weight_decay_sweep
 from lsshell.engine.data import DataSet, load_data
+from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import (
     Kept,
@@ -35,8 +36,9 @@ from lsshell.engine.events import (
 )
 from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
 from lsshell.engine.networks import build_network
-from lsshell.engine.path import Path, Point, Projection, principal_coordinates
+from lsshell.engine.path import Path, Point
 from lsshell.engine.problem import Problem
+from lsshell.engine.projection import Projection, principal_coordinates
 from lsshell.engine.recording import Recorder, observe_cheap
 from lsshell.engine.regularizers import REGULARIZERS, Regularizer, WeightedSum, make_regularizer
 from lsshell.engine.steppers import STEPPERS, PaperRates, Position, Stepper, Terrain
@@ -45,7 +47,7 @@ from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
 from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
-from lsshell.engine.walk import Until, walk
+from lsshell.engine.walk import INTERRUPTED, Until, walk
 
 MOST_WEIGHT = 1e12
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -112,13 +114,13 @@ class Engine:
 
     Every method checks before it changes anything: an EngineError leaves the state as it was.
     `cancel` may be set from any thread; the verb under way stops between gradients at a valid
-    point.
+    point. `pause` ends a walk after the step under way, with what its stepper has learned.
     """
 
     def __init__(self, store: PointStore | None = None, listen: Listener = silent) -> None:
         _no_approximate_arithmetic()
         self.listen = listen
-        self.cancel = threading.Event()
+        self.cancel, self.pause = threading.Event(), threading.Event()
         self.seed = 0
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = "float32"
@@ -126,6 +128,7 @@ class Engine:
         self.data: DataSet | None = None
         self.data_words = ""
         self.model_words = ""
+        self.origin = ""  # where the traversal's parameters came from, in words
         self.problem: Problem | None = None
         self.theta: Tensor | None = None
         self.level_set: LevelSet | None = None
@@ -191,6 +194,7 @@ class Engine:
         self._rebuild, self.activation = rebuild, activation
         self.model_words = " ".join(spec)
         self._adopt(problem, problem.theta.clone())
+        self.origin = f"initialised, seed {self.seed}"
         return problem
 
     def _problem(
@@ -271,6 +275,7 @@ class Engine:
             on_epoch=lambda e, loss: self.listen(Progress("train", e, total, f"loss {loss:.3g}")),
             **settings,
         )
+        self.origin = f"trained {result.epochs} epochs"
         self._start_at(result.theta, "start")
         return result
 
@@ -284,6 +289,15 @@ class Engine:
         """Reads a checkpoint into the network (its own, where it brings one), recording nothing."""
         checkpoint = read_checkpoint(file)
         data = self._data()
+        notes = self._take(checkpoint, file, data)
+        self.origin = file.name
+        made_on = checkpoint.metadata.get("data_sha256", data.digest)
+        if made_on != data.digest:
+            words = checkpoint.metadata.get("data", "other data")
+            notes = (*notes, f"it was saved on other data than is loaded ({words}): losses differ")
+        return notes
+
+    def _take(self, checkpoint: Checkpoint, file: FilePath, data: DataSet) -> tuple[str, ...]:
         notes: tuple[str, ...]
         if checkpoint.network is not None:
             problem = self._problem(checkpoint.network, data, self.chunk)
@@ -304,10 +318,6 @@ class Engine:
                 problem.network.load_state_dict(before)
                 raise
             self.theta, self._walker = problem.theta.clone(), None
-        made_on = checkpoint.metadata.get("data_sha256", data.digest)
-        if made_on != data.digest:
-            words = checkpoint.metadata.get("data", "other data")
-            notes = (*notes, f"it was saved on other data than is loaded ({words}): losses differ")
         return notes
 
     def _take_with_its_network(self, checkpoint: Checkpoint, data: DataSet) -> tuple[str, ...]:
@@ -427,9 +437,10 @@ class Engine:
             until=until,
             until_angle=request.until_angle,
             seconds=request.seconds,
+            paused=self.pause.is_set,
         )
         self._walker = (self._walker_key(request), stepper, end.position.theta)
-        if end.reason == "interrupted":  # the stepper stands in the middle of a step
+        if end.reason == INTERRUPTED:  # the stepper stands in the middle of a step
             self.forget_walker()
         last = self._finish(end.position, sign > 0)
         self.listen(Stopped(end.reason))
@@ -672,6 +683,10 @@ class Engine:
         here = self.path.here
         chosen = [p for i, p in enumerate(points) if i % every == 0 or p is here]
         return principal_coordinates(self.path, chosen, self.ready().flat, k)
+
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes in use and bytes there are where this engine computes; see `device_memory`."""
+        return device_memory(self.device)
 
     # -- going back --------------------------------------------------------------------------
 

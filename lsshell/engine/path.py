@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
@@ -132,7 +131,7 @@ class Path:
     def branches(self) -> dict[str, list[Point]]:
         """Points of each branch in the order in which they were made."""
         found: dict[str, list[Point]] = {}
-        for point in self.points.values():
+        for point in list(self.points.values()):  # another thread may be walking
             found.setdefault(point.branch, []).append(point)
         return found
 
@@ -153,7 +152,7 @@ class Path:
             return []
         members = {self.lineage()[0].index}
         found = []
-        for point in self.points.values():
+        for point in list(self.points.values()):  # another thread may be walking
             if point.kind == "step" and point.parent in members:
                 members.add(point.index)
             if point.index in members:
@@ -233,61 +232,3 @@ class Path:
         if not points:
             raise EngineError("nothing has been walked yet")
         return points
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Points in principal coordinates: (T, k) coordinates, (k,) explained share of the variance."""
-
-    points: tuple[Point, ...]
-    coordinates: Tensor
-    explained: Tensor
-
-
-def principal_coordinates(
-    path: Path, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor], k: int = 2
-) -> Projection:
-    """PCA of the kept points among `points` by their T×T Gram matrix; p never enters it.
-
-    `flat` turns a point's stored tensors into θ (p,). Coordinates are in units of parameter
-    length; signs are fixed so that the last point lies on the positive side of each axis.
-    Points are read in blocks, so memory holds two blocks and a T×T matrix.
-    """
-    kept = [p for p in points if p.kept]
-    if len(kept) < 2:
-        raise EngineError("PCA needs at least two kept points: walk first")
-    gram = _gram(path.store, kept, flat)
-    centred = gram - gram.mean(0, keepdim=True)
-    centred = centred - centred.mean(1, keepdim=True)
-    values, vectors = torch.linalg.eigh((centred + centred.T) / 2)
-    values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
-    k = min(k, len(kept) - 1)
-    total = values.sum()
-    coordinates = vectors[:, :k] * values[:k].sqrt()
-    signs = torch.where(coordinates[-1] < 0, -1.0, 1.0)
-    explained = values[:k] / total if total > 0 else torch.zeros(k, dtype=torch.float64)
-    return Projection(tuple(kept), coordinates * signs, explained)
-
-
-BLOCK = 64
-
-
-def _gram(
-    store: PointStore, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor]
-) -> Tensor:
-    """Inner products (T, T) of θ_t − θ_0 in float64; differences keep the digits that matter."""
-    origin = flat(store.get(points[0].index))
-    blocks = [points[i : i + BLOCK] for i in range(0, len(points), BLOCK)]
-
-    def rows(block: list[Point]) -> Tensor:
-        return torch.stack([flat(store.get(p.index)) - origin for p in block]).double()
-
-    gram = torch.zeros(len(points), len(points), dtype=torch.float64)
-    for i, block in enumerate(blocks):
-        left, a = rows(block), slice(i * BLOCK, i * BLOCK + len(block))
-        gram[a, a] = left @ left.T
-        for j, other in enumerate(blocks[:i]):
-            b = slice(j * BLOCK, j * BLOCK + len(other))
-            gram[a, b] = left @ rows(other).T
-            gram[b, a] = gram[a, b].T
-    return gram

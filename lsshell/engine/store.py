@@ -73,8 +73,9 @@ class PointStore:
 
     def get(self, index: int) -> dict[str, Tensor]:
         """The tensors of point `index`, on the CPU. Raises EngineError on an unreadable file."""
-        if index in self._memory:
-            return self._memory[index]
+        held = self._memory.get(index)  # one look: another thread may be putting it on disk
+        if held is not None:
+            return held
         path = self.path(index)
         try:
             return load_file(path)
@@ -90,10 +91,11 @@ class PointStore:
         self._memory[index] = tensors
         self._held += _size(tensors)
         while self._held > self.budget and len(self._memory) > 1:
-            old, dropped = self._memory.popitem(last=False)
-            self._held -= _size(dropped)
-            if self.folder is None:
+            old, dropped = next(iter(self._memory.items()))
+            if self.folder is None:  # on disk before it leaves memory
                 write_checkpoint(self.path(old), dropped, {"point": str(old)})
+            del self._memory[old]
+            self._held -= _size(dropped)
 
     def _spill_folder(self) -> str:
         if self._temporary is None:

@@ -18,6 +18,7 @@ from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 # Angles this close to a constrained stationary point are one: sin(∠(r, g)) below it.
 STATIONARY_SINE = 1e-4
 LOCATE_STEPS = 8
+PAUSED, INTERRUPTED = "paused", "interrupted"
 
 
 class Until(Protocol):
@@ -49,14 +50,16 @@ def walk(
     until: Sequence[Until] = (),
     until_angle: float | None = None,
     seconds: float | None = None,
+    paused: Callable[[], bool] = lambda: False,
 ) -> WalkEnd:
     """Walks at most `steps` steps from `here`, calling `record` after each accepted one.
 
     Ends early where the angle between ∇L and ∇R reaches `until_angle` degrees (from below when
     descending, from above when ascending), where an `until` value crosses its target (the last
     step is shortened to meet it), after `seconds`, at a constrained stationary point, where no
-    step is acceptable, or where the user asked to stop (between gradients; the last accepted
-    point stays). Every recorded point satisfies |L − L*| ≤ tolerance.
+    step is acceptable, where `paused` says so between two steps, or where the user asked to stop
+    (between gradients; the last accepted point stays). Every recorded point satisfies
+    |L − L*| ≤ tolerance.
     """
     refused = 0
     problem = terrain.problem
@@ -76,6 +79,8 @@ def walk(
             reason = f"{steps} steps taken"
         if reason is None and deadline is not None and time.monotonic() >= deadline:
             reason = f"{seconds:g} seconds are over"
+        if reason is None and paused():
+            reason = PAUSED
         if reason is not None:
             return WalkEnd(here, taken, refused, reason)
         try:
@@ -88,7 +93,7 @@ def walk(
         except (Cancelled, KeyboardInterrupt):
             # The step under way leaves no trace, so that walking as many steps gives this again.
             refused, problem.gradients = whole
-            return WalkEnd(here, taken, refused, "interrupted")
+            return WalkEnd(here, taken, refused, INTERRUPTED)
         except Stalled as e:
             return WalkEnd(here, taken, refused, str(e))
         taken += 1

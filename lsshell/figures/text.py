@@ -11,38 +11,44 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # From early (or low) to late (or high), for shaded points.
 _RAMP = ("blue+", "cyan+", "green+", "orange+", "red+")
 _COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+", "blue", "green")
+_MARKS = {"start": "○", "now": "◆"}
+_END = "□"
 
 
-def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:
+def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bool = False) -> str:
     """The figure in `width` × `height` characters, with ANSI colours or without.
 
     Without colours, several lines are told apart by letters. The legend stands underneath, where
-    it covers nothing.
+    it covers nothing. `bare`: axes and data alone, for whoever puts a title around it.
     """
     import plotext
 
-    legend = _legend(figure, width, colour=colour)
+    legend = [] if bare else _legend(figure, width, colour=colour)
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(width, height - len(legend))
-    plotext.title(figure.title)
-    plotext.xlabel(figure.x_label)
-    plotext.ylabel(figure.y_label)
+    if not bare:
+        plotext.title(figure.title)
+        plotext.xlabel(figure.x_label)
+        plotext.ylabel(figure.y_label)
     if figure.y_log:
         plotext.yscale("log")
     right = max((x for s in figure.series for x in s.x), default=1.0)
     for name, value in figure.bands:
-        plotext.hline(value, "gray")
-        plotext.text(f" {name} ", right, value, color="gray", alignment="right")
+        if value > 0 or not figure.y_log:
+            plotext.hline(value, "gray")
+            plotext.text(f" {name} ", right, value, color="gray", alignment="right")
     shades = [v for s in figure.series for v in s.shade or ()]
+    least, most = min(shades, default=0.0), max(shades, default=0.0)
     for k, series in enumerate(figure.series):
         if not series.x:
             continue
         if series.style == "mark":
-            plotext.scatter(series.x, series.y, marker=_mark(series), color="default")
-        elif series.shade is not None:
+            continue
+        if series.shade is not None:
+            levels = [_level(v, least, most) for v in series.shade]
             for step, shade in enumerate(_RAMP):
-                chosen = [i for i, v in enumerate(series.shade) if _level(v, shades) == step]
+                chosen = [i for i, level in enumerate(levels) if level == step]
                 plotext.scatter(
                     [series.x[i] for i in chosen], [series.y[i] for i in chosen],
                     marker="braille", color=shade,
@@ -51,12 +57,15 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool) -> str:
             marker = "braille" if colour or len(figure.series) == 1 else ascii_lowercase[k % 26]
             draw = plotext.plot if marker == "braille" else plotext.scatter
             draw(series.x, series.y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
+    for series in figure.series:  # over the points that they mark
+        if series.style == "mark":
+            plotext.scatter(series.x, series.y, marker=_mark(series), color="default")
     text = "\n".join([plotext.build().rstrip("\n"), *legend])
     return text if colour else _ESCAPE.sub("", text)
 
 
-def _legend(figure: Figure, width: int, *, colour: bool) -> list[str]:
-    """Lines that name the series; none where there is nothing to tell apart."""
+def legend_items(figure: Figure, *, colour: bool) -> list[str]:
+    """What tells the series apart, with ANSI colours or without; none where one is alone."""
     import plotext
 
     words = []
@@ -71,22 +80,31 @@ def _legend(figure: Figure, width: int, *, colour: bool) -> list[str]:
     if shades and colour:
         ramp = "".join(plotext.colorize("●", shade) for shade in _RAMP)
         words.append(f"{ramp} {figure.shade_label} {min(shades):.4g} … {max(shades):.4g}")
+    return words
+
+
+def _legend(figure: Figure, width: int, *, colour: bool) -> list[str]:
+    """Lines that name the series."""
     lines: list[str] = []
-    for word in words:
+    for word in legend_items(figure, colour=colour):
         longer = f"{lines[-1]}   {word}" if lines else ""
-        if lines and len(_ESCAPE.sub("", longer)) <= width:
+        if lines and visible(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(f"  {word}")
     return lines
 
 
+def visible(text: str) -> int:
+    """How many characters of a text are seen."""
+    return len(_ESCAPE.sub("", text))
+
+
 def _mark(series: Series) -> str:
-    return series.name[:1].upper()
+    return _MARKS.get(series.name, _END)
 
 
-def _level(value: float, shades: list[float]) -> int:
-    low, high = min(shades), max(shades)
-    if high == low:
+def _level(value: float, least: float, most: float) -> int:
+    if most == least:
         return 0
-    return min(len(_RAMP) - 1, int(len(_RAMP) * (value - low) / (high - low)))
+    return min(len(_RAMP) - 1, int(len(_RAMP) * (value - least) / (most - least)))

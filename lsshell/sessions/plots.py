@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lsshell.figures.figure import Figure, Series
@@ -10,10 +11,13 @@ from lsshell.sessions.errors import CommandError
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
-    from lsshell.engine.path import Point
+    from lsshell.engine.path import Path, Point
+    from lsshell.engine.projection import Projection
 
+Curve = Literal["test-loss", "test-accuracy", "regularizers", "loss", "angle"]
 Plot = Literal["test-loss", "test-accuracy", "regularizers", "loss", "angle", "path"]
 Axis = Literal["steps", "gradients", "length", "l2"]
+Shade = Literal["step", "test-loss"]
 
 _AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
     "steps": ("step", lambda p: p.step),
@@ -21,36 +25,117 @@ _AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
     "length": ("path length ‖Δθ‖", lambda p: p.length),
     "l2": ("‖θ‖²", lambda p: p.regularizers.get("l2")),
 }
+# Relative values of these mean nothing: they are zero at the start, or of any sign.
+_NOT_RELATIVE = ("random", "distance")
 
 
-def make_figure(engine: Engine, what: Plot, x: Axis, colour: str) -> Figure:
+@dataclass(frozen=True)
+class Traversal:
+    """The points that share a start, as they stand at one moment.
+
+    lines: the points of each branch, led by the one that it leaves from; lineage: from the start
+    to `here`; ahead: later ones on here's branch, walked before going back.
+    """
+
+    start: Point
+    here: Point
+    lines: Mapping[str, Sequence[Point]]
+    lineage: Sequence[Point]
+    ahead: Sequence[Point]
+
+    @classmethod
+    def of(cls, path: Path) -> Traversal | None:
+        """The traversal that the path is on; None before there is a point."""
+        here = path.here
+        if here is None:
+            return None
+        lineage = path.lineage(here)
+        members = path.traversal()
+        lines: dict[str, list[Point]] = {}
+        for point in members:
+            if point.branch not in lines:
+                lines[point.branch] = []
+                parent = path.points.get(point.parent) if point.parent is not None else None
+                if point.kind == "step" and parent is not None:
+                    lines[point.branch].append(parent)
+            lines[point.branch].append(point)
+        later = [p for p in lines.get(here.branch, ()) if p.index > here.index]
+        return cls(lineage[0], here, lines, lineage, later)
+
+    @property
+    def walked(self) -> bool:
+        """Whether there is a step yet."""
+        return any(len(line) > 1 for line in self.lines.values())
+
+    @property
+    def tested(self) -> Point | None:
+        """The latest point up to here whose test loss was measured."""
+        return next((p for p in reversed(self.lineage) if p.test_loss is not None), None)
+
+    def thinned(self, most: int) -> Traversal:
+        """At most about `most` points a line, evenly, with its ends: what a screen can show."""
+        lines = {name: thin(line, most) for name, line in self.lines.items()}
+        return Traversal(self.start, self.here, lines, thin(self.lineage, most), self.ahead)
+
+
+def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
+    """About `most` of the points, evenly; those measured rather than their neighbours."""
+    every = len(points) // most
+    if every < 2:
+        return points
+    chosen = []
+    for i in range(0, len(points), every):
+        group = points[i : i + every]
+        chosen.append(next((p for p in group if p.test_loss is not None), group[0]))
+    return [points[0], *chosen[1:], points[-1]]
+
+
+def make_figure(engine: Engine, what: Plot, x: Axis, shade: Shade, *, log: bool = False) -> Figure:
     """The figure of this traversal; raises CommandError where there is nothing to draw yet."""
-    points = engine.path.traversal()
-    if not any(p.kind == "step" for p in points):
+    traversal = Traversal.of(engine.path)
+    if traversal is None or not traversal.walked:
         raise CommandError("nothing has been walked yet: `walk` first")
     if what == "path":
-        return _path_figure(engine, colour)
+        if log:
+            raise CommandError("--log: principal components have no logarithm")
+        return path_figure(traversal, engine.principal_coordinates(2), shade)
+    start = engine.start_point().regularizers if what == "regularizers" else {}
+    return curve_figure(traversal, what, x, log=log, start=start)
+
+
+def curve_figure(
+    traversal: Traversal, what: Curve, x: Axis, *, log: bool, start: Mapping[str, float]
+) -> Figure:
+    """A measure along the path. `start`: the regularisers there, which theirs are relative to."""
     if what == "regularizers":
-        return _regularizers_figure(engine, x)
-    start = points[0]
+        return _regularizers_figure(traversal, x, log, start)
+    first = traversal.start
     value: Callable[[Point], float | None]
     bands: tuple[tuple[str, float], ...] = ()
     if what == "test-loss":
         title, label, value = "test loss along the level set", "test loss", lambda p: p.test_loss
-        bands = (("start", start.test_loss or 0.0),)
+        bands = (("start", first.test_loss or 0.0),)
     elif what == "test-accuracy":
-        accuracy = start.test_accuracy is not None
+        accuracy = first.test_accuracy is not None
         title = label = "test accuracy (%)" if accuracy else "test RMSE"
         value = _accuracy if accuracy else (lambda p: p.test_rmse)
-        bands = (("start", value(start) or 0.0),)
+        bands = (("start", value(first) or 0.0),)
     elif what == "loss":
         title, label = "training loss within its tolerance", "(L − L*) / tolerance"
         value, bands = _residual, (("+tolerance", 1.0), ("−tolerance", -1.0))
+        if log:
+            label, value, bands = "|L − L*| / tolerance", _distance, (("tolerance", 1.0),)
     else:
         title, label = "angle between ∇L and ∇R", "degrees"
         value, bands = (lambda p: p.angle_deg), (("constrained minimum", 180.0),)
-    series = _by_branch(engine, x, value)
-    return Figure(title, _AXES[x][0], label, series, bands)
+        if log:
+            label, value, bands = "180° − angle (degrees)", _to_the_minimum, ()
+    series = tuple(
+        _series(name, line, x, value, log)
+        for name, line in traversal.lines.items()
+        if len(line) > 1
+    )
+    return Figure(title, _AXES[x][0], label, series, bands, log)
 
 
 def _accuracy(point: Point) -> float | None:
@@ -63,38 +148,27 @@ def _residual(point: Point) -> float | None:
     return (point.loss - point.level) / point.tolerance
 
 
-def _branch_lines(engine: Engine) -> dict[str, list[Point]]:
-    """The points of each branch of this traversal, led by the point that it leaves from."""
-    lines: dict[str, list[Point]] = {}
-    for point in engine.path.traversal():
-        if point.branch not in lines:
-            lines[point.branch] = []
-            parent = engine.path.points.get(point.parent) if point.parent is not None else None
-            if point.kind == "step" and parent is not None:
-                lines[point.branch].append(parent)
-        lines[point.branch].append(point)
-    return {name: line for name, line in lines.items() if len(line) > 1}
+def _distance(point: Point) -> float | None:
+    residual = _residual(point)
+    return None if residual is None else abs(residual)
 
 
-def _by_branch(
-    engine: Engine, x: Axis, value: Callable[[Point], float | None]
-) -> tuple[Series, ...]:
-    return tuple(_series(name, line, x, value) for name, line in _branch_lines(engine).items())
+def _to_the_minimum(point: Point) -> float | None:
+    return None if point.angle_deg is None else 180.0 - point.angle_deg
 
 
 def _series(
-    name: str, line: list[Point], x: Axis, value: Callable[[Point], float | None]
+    name: str, line: Sequence[Point], x: Axis, value: Callable[[Point], float | None], log: bool
 ) -> Series:
     pairs = [(_AXES[x][1](p), value(p)) for p in line]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None and (b > 0 or not log)]
     return Series(name, tuple(a for a, _ in known), tuple(b for _, b in known))
 
 
-def _regularizers_figure(engine: Engine, x: Axis) -> Figure:
-    line = engine.path.lineage()
-    start = engine.start_point().regularizers
-    # Relative values mean nothing where the start is zero or below it (random, spectral).
-    names = [n for n in start if start[n] > 0.0 and n not in ("random", "distance")]
+def _regularizers_figure(
+    traversal: Traversal, x: Axis, log: bool, start: Mapping[str, float]
+) -> Figure:
+    names = [n for n in start if start[n] > 0.0 and n not in _NOT_RELATIVE]
     if not names:
         raise CommandError("no regulariser is above 0 at the start, to be drawn relative to it")
 
@@ -102,30 +176,33 @@ def _regularizers_figure(engine: Engine, x: Axis) -> Figure:
         first = start[name]
         return lambda p: p.regularizers[name] / first if name in p.regularizers else None
 
-    series = [_series(name, line, x, relative(name)) for name in names]
+    series = [_series(name, traversal.lineage, x, relative(name), log) for name in names]
     return Figure(
         "regularisers relative to the start",
         _AXES[x][0],
         "R / R(start)",
         tuple(s for s in series if len(s.x) > 1),
         (("start", 1.0),),
+        log,
     )
 
 
-def _path_figure(engine: Engine, colour: str) -> Figure:
-    projection = engine.principal_coordinates(2)
+def path_figure(traversal: Traversal, projection: Projection, shade: Shade) -> Figure:
+    """The kept points in the plane of their first two principal components."""
     xs = projection.coordinates[:, 0].tolist()
     second = projection.coordinates.shape[1] > 1
     ys = projection.coordinates[:, 1].tolist() if second else [0.0] * len(xs)
     shares = [*projection.explained.tolist(), 0.0]
     where = {p.index: (a, b) for p, a, b in zip(projection.points, xs, ys, strict=True)}
-    shade: Callable[[Point], float | None] = (
-        (lambda p: p.test_loss) if colour == "test-loss" else (lambda p: float(p.step))
+    value: Callable[[Point], float | None] = (
+        (lambda p: p.test_loss) if shade == "test-loss" else (lambda p: float(p.step))
     )
-    series = []
-    for name, line in _branch_lines(engine).items():
-        shown = [(p, shade(p)) for p in line if p.index in where]
+    series, ends = [], []
+    for name, line in traversal.lines.items():
+        shown = [(p, value(p)) for p in line if p.index in where]
         known = [(p, s) for p, s in shown if s is not None]
+        if not known:
+            continue
         series.append(
             Series(
                 name,
@@ -135,9 +212,11 @@ def _path_figure(engine: Engine, colour: str) -> Figure:
                 tuple(s for _, s in known),
             )
         )
-    first, here = engine.path.start(), engine.path.here
-    for name, point in (("start", first), ("now", here)):
-        if point is not None and point.index in where:
+        if line[-1] is not traversal.here:
+            ends.append((name, known[-1][0]))
+    named = [("start", traversal.start), *(ends if len(traversal.lines) > 1 else ())]
+    for name, point in (*named, ("now", traversal.here)):
+        if point.index in where:
             a, b = where[point.index]
             series.append(Series(name, (a,), (b,), "mark"))
     return Figure(
@@ -145,6 +224,6 @@ def _path_figure(engine: Engine, colour: str) -> Figure:
         f"PC 1 ({100 * shares[0]:.1f} % of variance)",
         f"PC 2 ({100 * shares[1]:.1f} %)",
         tuple(series),
-        shade_label="test loss" if colour == "test-loss" else "step",
+        shade_label="test loss" if shade == "test-loss" else "step",
         equal_axes=True,
     )

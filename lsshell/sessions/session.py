@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lsshell
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import FORMAT, Journal, new_folder
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SESSIONS_VARIABLE = "LSSHELL_SESSIONS"
 DEBUG_VARIABLE = "LSSHELL_DEBUG"
+BUNDLED = Path(lsshell.__file__).parent / "bundled"
 
 
 class Session:
@@ -90,6 +92,11 @@ class Session:
         if self._engine is not None:
             self._engine.cancel.set()
 
+    def pause(self) -> None:
+        """Asks the walk under way to end after its step, keeping what its stepper has learned."""
+        if self._engine is not None:
+            self._engine.pause.set()
+
     # -- executing ---------------------------------------------------------------------------
 
     def execute(
@@ -149,6 +156,7 @@ class Session:
 
         if self._engine is not None:
             self._engine.cancel.clear()
+            self._engine.pause.clear()
         try:
             return call(self)
         except EngineError as e:
@@ -232,7 +240,8 @@ class Session:
     # -- files -------------------------------------------------------------------------------
 
     def find(self, file: Path) -> Path:
-        """A file to read: from the working directory, else beside the script that names it.
+        """A file to read: from the working directory, else beside the script that names it, else
+        one that comes with lsshell.
 
         Where that is not the working directory, the session remembers the folder for replays.
         """
@@ -246,7 +255,7 @@ class Session:
                 if self.journal is not None and not self._silent:
                     self.journal.search_too(base)
                 return base / file
-        return file
+        return BUNDLED / file if (BUNDLED / file).is_file() else file
 
     def search_as(self, header: Mapping[str, str]) -> None:
         """Looks for files and modules where the session of this header did."""

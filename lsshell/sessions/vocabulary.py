@@ -39,6 +39,24 @@ class Command:
     function: Callable[..., Reply]
 
 
+@dataclass(frozen=True)
+class Option:
+    """A parameter of a command: its spellings (`--steps`, or `NAME` where it has its place), what
+    can be chosen, whether it takes a file or (a flag) nothing, and what it is for.
+    """
+
+    names: tuple[str, ...]
+    choices: tuple[str, ...]
+    wants_file: bool
+    flag: bool
+    required: bool
+    help: str
+
+    @property
+    def positional(self) -> bool:
+        return not any(name.startswith("--") for name in self.names)
+
+
 class Vocabulary:
     """All commands, with one parser for every place where a line can be typed."""
 
@@ -111,16 +129,42 @@ class Vocabulary:
         usage, _, rest = out.getvalue().strip().partition("\n")
         return f"Usage: {usage[usage.index(f' {name}') + 1 :]}\n{rest}"
 
-    def options(self, name: str) -> list[tuple[tuple[str, ...], tuple[str, ...], bool]]:
-        """For completion: (spellings, choices, takes a file) of each parameter, in order."""
+    def options(self, name: str) -> list[Option]:
+        """The parameters of a command, in order: for completion and help while typing."""
+        from docstring_parser import parse
+
+        described = {
+            p.arg_name: " ".join((p.description or "").split())
+            for p in parse(self.commands[name].function.__doc__ or "").params
+        }
         found = []
         for argument in self._app[name].assemble_argument_collection():
             if argument.parse:
                 spelled = (n for n in argument.names if "[" not in n)  # [KEYWORD]: any name
                 names = tuple(n for n in spelled if not n.startswith("--empty-"))
                 wants_file = argument.hint in (Path, Path | None)
-                found.append((names, tuple(argument.get_choices() or ()), wants_file))
+                option = Option(
+                    names,
+                    tuple(argument.get_choices() or ()),
+                    wants_file,
+                    argument.hint is bool,
+                    argument.required,
+                    described.get(argument.field_info.name, ""),
+                )
+                found.append(option)
         return found
+
+    def usage(self, name: str) -> str:
+        """`goto WHERE`, `walk [--steps] [--method] …`."""
+        words = []
+        for option in self.options(name):
+            spelled = option.names[0] if option.names else "--KEYWORD"
+            words.append(spelled if option.required else f"[{spelled}]")
+        return " ".join([name, *words])
+
+    def summary(self, name: str) -> str:
+        """The first line on a command."""
+        return _summary(self.commands[name].function)
 
 
 def _summary(function: Callable[..., Reply]) -> str:

@@ -6,7 +6,13 @@ import torch
 from sklearn.decomposition import PCA
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.path import BLOCK, Path, Point, principal_coordinates
+from lsshell.engine.path import Path, Point
+from lsshell.engine.projection import (
+    BLOCK,
+    MOST_GROWING,
+    GrowingProjection,
+    principal_coordinates,
+)
 from lsshell.engine.store import PointStore
 
 
@@ -132,3 +138,47 @@ def test_pca_needs_two_points():
     path = walked([torch.zeros(3)])
     with pytest.raises(EngineError, match="walk first"):
         principal_coordinates(path, path.traversal(), flat)
+
+
+@pytest.mark.parametrize("most", [MOST_GROWING, 16])
+def test_the_projection_of_a_growing_path_is_that_of_its_chosen_points(monkeypatch, most):
+    monkeypatch.setattr("lsshell.engine.projection.MOST_GROWING", most)
+    walk = np.cumsum(np.random.default_rng(3).normal(size=(75, 300)), 0)
+    path, growing = walked([torch.tensor(row) for row in walk]), GrowingProjection()
+    points = path.traversal()
+    for k in (2, 3, 20, 21, 60, 75):
+        found = growing.update(path.store, points[:k], flat)
+        chosen = [p.index for p in found.points]
+        assert chosen[0] == 0 and chosen[-1] == k - 1 and len(chosen) <= most + 1
+        pca = PCA(min(2, k - 1), svd_solver="full").fit(walk[chosen])
+        theirs = np.abs(pca.transform(walk[chosen]))
+        assert np.allclose(np.abs(found.coordinates.numpy()), theirs, atol=1e-3)
+        assert found.explained.numpy() == pytest.approx(pca.explained_variance_ratio_, rel=1e-4)
+
+
+def test_the_projection_of_a_growing_path_does_not_flip():
+    turn = np.linspace(0, 2 * np.pi, 60)
+    circle = np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)  # the last point crosses each axis
+    path, growing = walked([torch.tensor(row) for row in circle]), GrowingProjection()
+    points, before = path.traversal(), None
+    for k in range(30, 60):
+        now = growing.update(path.store, points[:k], flat).coordinates.numpy()
+        if before is not None:
+            assert ((before * now[: len(before)]).sum(0) > 0).all()
+        before = now
+
+
+def test_the_projection_of_another_traversal_starts_anew():
+    growing = GrowingProjection()
+    first = walked([torch.tensor([float(k), 0.0]) for k in range(5)])
+    growing.update(first.store, first.traversal(), flat)
+    path = Path(None, 5)
+    for k in range(5, 9):
+        kind, parent = ("level", None) if k == 5 else ("step", k - 1)
+        path.add(
+            point(k, parent, kind=kind, step=k), {"w": torch.tensor([0.0, 3.0 * k])}, keep=True
+        )
+    found = growing.update(path.store, path.traversal(), flat)
+    assert [p.index for p in found.points] == [5, 6, 7, 8]
+    assert found.explained[0] == pytest.approx(1.0)
+    assert float(np.ptp(found.coordinates[:, 0].numpy())) == pytest.approx(9.0)

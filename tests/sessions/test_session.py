@@ -472,7 +472,7 @@ def test_figures_are_written_whole_and_kept_with_the_session(tmp_path, session, 
 def test_every_command_has_help_with_all_its_options(session):
     for name in VOCABULARY.commands:
         (found,) = results(session, f"help {name}")
-        for spellings, _, _ in VOCABULARY.options(name):
+        for spellings in (option.names for option in VOCABULARY.options(name)):
             for spelling in spellings:
                 if spelling.startswith("--"):
                     assert spelling in found["help"], (name, spelling)

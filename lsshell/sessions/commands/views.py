@@ -10,11 +10,11 @@ from cyclopts import Parameter
 
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.export import export_points
-from lsshell.sessions.plots import Axis, Plot, make_figure
+from lsshell.sessions.plots import Axis, Plot, Shade, make_figure
 from lsshell.sessions.points import point_values, side_by_side
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
-from lsshell.sessions.vocabulary import MOST, VOCABULARY, FromSession, positive
+from lsshell.sessions.vocabulary import MOST, VOCABULARY, Flag, FromSession, positive
 
 
 @VOCABULARY.command("view")
@@ -34,9 +34,8 @@ def plot(
     /,
     *,
     x: Axis = "steps",
-    colour: Annotated[
-        Literal["step", "test-loss"], Parameter(name=("--colour", "--color"))
-    ] = "step",
+    colour: Annotated[Shade, Parameter(name=("--colour", "--color"))] = "step",
+    log: Flag = False,
     out: Path | None = None,
     session: FromSession,
 ) -> Reply:
@@ -52,11 +51,17 @@ def plot(
         What to draw against: steps, gradients, length, or l2.
     colour
         path: colour by step or by test loss.
+    log
+        Logarithmic values; loss: |L − L*|; angle: what is left to 180°.
     out
         Write FILE.png, .svg, .pdf or .txt rather than draw here; the session keeps a copy.
     """
-    figure = make_figure(session.engine, what, x, colour)
+    figure = make_figure(session.engine, what, x, colour, log=log)
     values: dict[str, Any] = {
+        "plot": what,
+        "x": x,
+        "colour": colour,
+        "log": log,
         "title": figure.title,
         "series": {s.name: len(s.x) for s in figure.series},
     }

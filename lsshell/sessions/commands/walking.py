@@ -15,8 +15,6 @@ from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
 from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession, Many
 
-INTERRUPTED = "interrupted"
-
 
 @VOCABULARY.command("work")
 def level(
@@ -210,6 +208,7 @@ def walk(
         paper: corrector length (1e-4; iris-ff and mpg-ff 1e-6).
     """
     from lsshell.engine.engine import WalkRequest
+    from lsshell.engine.walk import INTERRUPTED, PAUSED
 
     targets = {}
     for text in until:
@@ -250,7 +249,8 @@ def walk(
         f"{f', {result.refused} trial steps refused' if result.refused else ''}"
     )
     both = side_by_side([("start", result.start), ("now", result.end)], shown)
-    return Reply(values, f"{first}\n{both}", interrupted=result.reason == INTERRUPTED)
+    stopped = result.reason in (INTERRUPTED, PAUSED)
+    return Reply(values, f"{first}\n{both}", interrupted=stopped)
 
 
 @VOCABULARY.command("move")
