@@ -1,0 +1,451 @@
+"""The app: a session on the screen, driven by keys, mouse and commands alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from lsshell.budget import Budget
+from lsshell.projector import Projector
+from lsshell.sessions.plots import Traversal
+from lsshell.sessions.view import View, look
+from lsshell.widgets.activity import Activity
+from lsshell.widgets.branches import Branches
+from lsshell.widgets.command_line import CommandLine
+from lsshell.widgets.log import Log
+from lsshell.widgets.messages import Say, Woken
+from lsshell.widgets.plots import PlotPane, Plots
+from lsshell.widgets.regularizers import Regularizers
+from lsshell.widgets.replayed import Replayed
+from lsshell.widgets.status import Status
+from lsshell.widgets.steps import Steps
+from lsshell.worker import Said, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.screen import Screen
+
+TICK = 0.1
+RATE_OVER = 2.0  # seconds that gradients per second are averaged over
+PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
+LEAST_SIZE = (60, 20)
+DARK, LIGHT = "textual-dark", "textual-light"
+
+
+class LsshellApp(App[int]):
+    """Keys, clicks and typed lines become commands; events become pictures."""
+
+    CSS_PATH = "lsshell.tcss"
+    TITLE = "lsshell"
+    ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+        (0, "-too-narrow"), (LEAST_SIZE[0], "-narrow"), (120, "-wide"), (180, "-huge"),
+    ]  # fmt: skip
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+        (0, "-too-low"), (LEAST_SIZE[1], "-low"), (38, "-high"),
+    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "run", "Run"),
+        Binding("p", "pause", "Pause"),
+        Binding("s", "step", "Step"),
+        Binding("w", "write_walk", "Walk …"),
+        Binding("u", "say('undo')", "Undo"),
+        Binding("b", "say('goto best')", "Best", show=False),
+        Binding("n", "say('branch')", "New branch", show=False),
+        Binding("m", "say('measure')", "Measure", show=False),
+        Binding("escape", "stop", "Stop", show=False),
+        Binding("ctrl+c", "stop", "Stop", show=False, priority=True),
+        *(Binding(str(k), f"plot({k})", f"Plot {k}", show=False) for k in range(1, 6)),
+        *(Binding(str(k), f"pane({k})", name, show=False) for k, name in PANES.items()),
+        Binding("f", "fill", "Fill"),
+        Binding("l", "log_scale", "Log scale", show=False),
+        Binding("x", "next_axis", "x axis", show=False),
+        Binding("c", "next_shade", "Colour", show=False),
+        Binding("a", "accuracy", "Accuracy", show=False),
+        Binding("g", "grid", "Grid", show=False),
+        Binding("o", "open", "Open"),
+        Binding("t", "light", "Light/dark", show=False),
+        Binding("colon,slash", "type", "Command", key_display=":"),
+        Binding("question_mark,f1", "keys", "Help", key_display="?"),
+        Binding("ctrl+s", "save_as", "Save as", show=False),
+        Binding("q,ctrl+q", "leave", "Quit", key_display="q"),
+    ]
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        lines: tuple[str, ...] = (),
+        assignments: tuple[str, ...] = (),
+        welcome: bool = True,
+    ) -> None:
+        """`folder`: where the session goes; `lines`: what is executed first, without a welcome."""
+        super().__init__()
+        self.worker = Worker(lambda: self.post_message(Woken()), folder, assignments=assignments)
+        self.projector = Projector(lambda: self.post_message(Woken()))
+        self.folder = ""  # of the session, once it is closed
+        self._lines = lines
+        self._welcome = welcome and not lines
+        self._budget = Budget()
+        self._seen = -1
+        self._dirty = True
+        self._view = View()
+        self._traversal: Traversal | None = None
+        self._spent: deque[tuple[float, int]] = deque()
+        self._used = False  # the command line knows the session
+
+    def compose(self) -> ComposeResult:
+        yield Status(id="status")
+        with Container(id="body"):
+            yield Plots(id="plots")
+            yield Regularizers(id="regularizers", classes="pane -shown")
+            yield Steps(id="steps", classes="pane")
+            yield Branches(id="branches", classes="pane")
+            yield Replayed(id="replayed", classes="pane")
+            yield Log(id="log", classes="pane")
+        yield Activity(id="activity")
+        yield CommandLine(id="command")
+        yield Footer(show_command_palette=False, compact=True)
+        yield Static("", id="too-small")
+
+    def on_mount(self) -> None:
+        self._take_signals()
+        self.query_one(Regularizers).focus()
+        if self._welcome:
+            self._show_welcome()
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """After the first frame: torch is imported, in the worker's thread."""
+        self.worker.start()
+        if self._lines:
+            self.worker.submit(*self._lines)
+        self.set_interval(TICK, self._tick)
+
+    def _take_signals(self) -> None:
+        """A lost terminal, or a wish that we end, stops at a valid point."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(signal.SIGINT, self.action_stop)
+            loop.add_signal_handler(signal.SIGTERM, self._leave, True)
+            loop.add_signal_handler(signal.SIGHUP, self._leave, True)
+
+    # -- what is new -------------------------------------------------------------------------
+
+    def on_woken(self) -> None:
+        self._dirty = True
+        self._tick()
+
+    def on_plots_wanted(self) -> None:
+        self._dirty = True
+        self._tick()
+
+    def _tick(self) -> None:
+        """Ten times a second, and when the worker has something to say."""
+        worker = self.worker
+        worker.insist()
+        if worker.session is not None and not self._used:
+            self._used = True
+            self._main.query_one(CommandLine).use(worker.session)
+        while worker.said:
+            self._hear(worker.said.popleft())
+        self._main.query_one(Activity).show(worker)
+        if worker.changes != self._seen or self._dirty:
+            walking = worker.running is not None
+            if self._budget.allows(walking=walking):
+                self._seen, self._dirty = worker.changes, False
+                self._look(walking)
+
+    @property
+    def _main(self) -> Screen[None]:
+        return self.screen_stack[0]
+
+    def _look(self, walking: bool) -> None:
+        """Draws the session as it stands."""
+        session = self.worker.session
+        if session is None:
+            return
+        path = session.engine.path if session.has_engine else None
+        traversal = Traversal.of(path) if path is not None else None
+        view = look(session, traversal)
+        main = self._main
+        main.query_one(Status).show(view, self._rate(view), ready=self.worker.ready)
+        main.query_one(Regularizers).view = view
+        main.query_one(Steps).show_traversal(traversal, view)
+        main.query_one(Branches).show_path(path)
+        compared = [self.worker.compared.popleft() for _ in range(len(self.worker.compared))]
+        if compared:
+            main.add_class("-replay")
+            main.query_one(Replayed).add(compared)
+        if traversal is not None and traversal.walked and traversal != self._traversal:
+            self.projector.want(session.engine, traversal, walking=walking)
+        self._traversal, self._view = traversal, view
+        main.query_one(Plots).show(traversal, self.projector.latest, view)
+
+    def _rate(self, view: View) -> float:
+        """Gradients a second, lately."""
+        now = time.monotonic()
+        if self.worker.running is None or (self._spent and view.gradients < self._spent[-1][1]):
+            self._spent.clear()
+            return 0.0
+        self._spent.append((now, view.gradients))
+        while now - self._spent[0][0] > RATE_OVER and len(self._spent) > 2:
+            self._spent.popleft()
+        (first, before), (last, spent) = self._spent[0], self._spent[-1]
+        return (spent - before) / (last - first) if last > first else 0.0
+
+    def _hear(self, said: Said) -> None:
+        """Puts an outcome where it belongs."""
+        main = self._main
+        main.query_one(Log).say(said)
+        outcome = said.outcome
+        if outcome is None:
+            if said.error:
+                self.notify(said.notice, severity="error", timeout=8)
+            return
+        self._dirty = True
+        if outcome.failure is not None:
+            typed = main.query_one(CommandLine)
+            typed.show_failure(outcome.failure)
+            self.notify(outcome.failure.message, title=outcome.command, severity="error")
+            return
+        reply = outcome.reply
+        if reply is None:
+            return
+        if reply.quits:
+            self.action_leave()
+        if outcome.command == "plot" and reply.figure is not None:
+            values = reply.values
+            main.query_one(Plots).choose(
+                values["plot"], values["x"], values["colour"], log=values["log"]
+            )
+        elif outcome.command in ("help", "measure", "path", "compare", "history", "status"):
+            self._answer(outcome.line.text, reply.text)
+
+    def _answer(self, title: str, text: str) -> None:
+        """Shows an answer that the log has no room for."""
+        from lsshell.screens.reading import Reading
+
+        if text.count("\n") >= self._main.query_one(Log).content_size.height:
+            self.push_screen(Reading(title, text))
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def on_say(self, event: Say) -> None:
+        self.say(*event.lines)
+
+    def say(self, *lines: str) -> None:
+        """Executes lines as if they had been typed."""
+        if any(line.startswith("replay") for line in lines):
+            self._main.query_one(Replayed).clear()
+        self.worker.submit(*lines)
+        self._tick()
+
+    def action_say(self, line: str) -> None:
+        self.say(line)
+
+    def action_run(self) -> None:
+        if self.worker.running is None:
+            self.worker.run()
+
+    def action_step(self) -> None:
+        if self.worker.running is None:
+            self.worker.step()
+
+    def action_pause(self) -> None:
+        self.worker.pause()
+
+    def action_stop(self) -> None:
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+        elif not self.worker.idle:
+            self.worker.stop()
+
+    def action_type(self) -> None:
+        self._main.query_one(CommandLine).input.focus()
+
+    def action_write_walk(self) -> None:
+        line = self.worker.rest or self.worker.last_walk
+        self._main.query_one(CommandLine).prefill(line if " " in line else f"{line} --steps 400")
+
+    # -- the screen --------------------------------------------------------------------------
+
+    def action_plot(self, number: int) -> None:
+        plots = self._main.query_one(Plots)
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+            plots.pick(number)
+            self.screen.maximize(plots.big)
+        else:
+            plots.pick(number)
+        plots.big.focus()
+
+    def action_pane(self, number: int) -> None:
+        name = PANES[number]
+        main = self._main
+        if name in ("replayed", "branches"):
+            if name == "replayed" and not main.query_one(Replayed).count():
+                self.notify("no replay yet: replay FOLDER runs a session again", timeout=4)
+                return
+            main.set_class(name == "replayed", "-replay")
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+        for pane in main.query(".pane"):
+            pane.set_class(pane.id == name, "-shown")
+        main.query_one(f"#{name}").focus()
+
+    def action_fill(self) -> None:
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+            return
+        focused = self.focused
+        pane: Widget | None = focused if focused is not None and focused.has_class("pane") else None
+        if pane is None:
+            plots = self._main.query_one(Plots)
+            pane = focused if isinstance(focused, PlotPane) else plots.big
+        self.screen.maximize(pane, container=False)
+        self._dirty = True
+
+    def action_log_scale(self) -> None:
+        self._main.query_one(Plots).toggle_log()
+
+    def action_next_axis(self) -> None:
+        self._main.query_one(Plots).next_axis()
+
+    def action_next_shade(self) -> None:
+        self._main.query_one(Plots).next_shade()
+
+    def action_accuracy(self) -> None:
+        self._main.query_one(Plots).toggle_accuracy()
+
+    def action_grid(self) -> None:
+        self._main.query_one(Plots).toggle_grid()
+
+    def action_light(self) -> None:
+        self.theme = LIGHT if self.current_theme.dark else DARK
+
+    def on_resize(self) -> None:
+        width, height = self.size
+        least = "×".join(map(str, LEAST_SIZE))
+        self._main.query_one("#too-small", Static).update(
+            f"lsshell needs {least} characters;\nthis terminal has {width}×{height}."
+        )
+        self._dirty = True
+
+    def action_keys(self) -> None:
+        from lsshell.screens.keys import help_text
+        from lsshell.screens.reading import Reading
+
+        commands = ""
+        if self.worker.session is not None:
+            from lsshell.sessions.commands import VOCABULARY
+
+            commands = VOCABULARY.help(None)
+        self.push_screen(Reading("help", help_text(commands)))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+        yield SystemCommand("Welcome", "the first screen: demo, open, resume", self._show_welcome)
+        yield SystemCommand("New …", "choose data and network", self._show_setup)
+        yield SystemCommand("Open …", "a checkpoint, data, a script, a session", self.action_open)
+        yield SystemCommand("Save session as …", "in a folder of your choice", self.action_save_as)
+        yield SystemCommand("Run", "the rest of a paused walk, or another", self.action_run)
+        if self.worker.session is not None:
+            from lsshell.sessions.commands import VOCABULARY
+
+            for name in VOCABULARY.commands:
+                yield SystemCommand(
+                    name,
+                    VOCABULARY.summary(name),
+                    lambda name=name: self._main.query_one(CommandLine).prefill(f"{name} "),
+                )
+
+    # -- opening, saving, leaving ------------------------------------------------------------
+
+    def _show_welcome(self) -> None:
+        from lsshell.screens.welcome import Welcome, sessions_root
+        from lsshell.sessions.saved import saved_sessions
+
+        self.push_screen(Welcome(saved_sessions(sessions_root(), 6)), self._chosen)
+
+    def _chosen(self, what: str | None) -> None:
+        if what == "demo":
+            self.action_demo()
+        elif what == "new":
+            self._show_setup()
+        elif what == "open":
+            self.action_open()
+        elif what:
+            from lsshell.sessions.saved import quoted
+
+            self.say(f"resume {quoted(Path(what.removeprefix('resume ')))}")
+
+    def action_demo(self) -> None:
+        """The bundled demo, its lines one by one, so that clicks find their place among them."""
+        text = (Path(__file__).parent / "bundled" / "demo.lss").read_text()
+        self.say(*(t for t in text.splitlines() if t and not t.startswith("#")))
+
+    def _show_setup(self, checkpoint: str = "") -> None:
+        from lsshell.screens.setup import Setup
+
+        self.push_screen(Setup(checkpoint), lambda lines: self.say(*lines) if lines else None)
+
+    def action_open(self) -> None:
+        from lsshell.screens.opening import open_picker
+
+        self.push_screen(open_picker(), self._open)
+
+    def _open(self, path: Path | None) -> None:
+        from lsshell.sessions.saved import CHECKPOINTS, lines_to_open
+
+        if path is None:
+            return
+        has_data = bool(self._view.data)
+        try:
+            lines = lines_to_open(path, has_data=has_data)
+        except ValueError as e:
+            self.notify(str(e), severity="error")
+            return
+        if path.suffix in CHECKPOINTS and not has_data and len(lines) == 1:
+            self._show_setup(lines[0].removeprefix("load "))  # it does not say what it was made on
+        else:
+            self.say(*lines)
+
+    def action_save_as(self) -> None:
+        from lsshell.screens.opening import save_picker
+        from lsshell.sessions.saved import quoted
+
+        self.push_screen(
+            save_picker("my-session"),
+            lambda path: self.say(f"save-as {quoted(path)}") if path is not None else None,
+        )
+
+    def action_leave(self) -> None:
+        from lsshell.screens.quit import Quit
+
+        job = self.worker.running
+        if job is not None and job.word in ("walk", "train", "compare", "source", "replay"):
+            self.push_screen(Quit(f"`{job.text}`"), self._leave)
+        else:
+            self._leave(True)
+
+    async def action_quit(self) -> None:
+        """The palette's Quit asks as ours does."""
+        self.action_leave()
+
+    def _leave(self, really: bool | None) -> None:
+        if really:
+            self.folder = self.worker.close()
+            self.exit(0)

@@ -1,0 +1,159 @@
+"""Principal components of a path: the T×T Gram matrix of its points, so p never enters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsshell.engine.errors import EngineError
+from lsshell.engine.path import Path, Point
+from lsshell.engine.store import PointStore
+
+MOST_GROWING, GROWING_BYTES = 200, 128 << 20
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points in principal coordinates: (T, k) coordinates, (k,) explained share of the variance."""
+
+    points: tuple[Point, ...]
+    coordinates: Tensor
+    explained: Tensor
+
+
+def principal_coordinates(
+    path: Path, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor], k: int = 2
+) -> Projection:
+    """PCA of the kept points among `points` by their T×T Gram matrix; p never enters it.
+
+    `flat` turns a point's stored tensors into θ (p,). Coordinates are in units of parameter
+    length; signs are fixed so that the last point lies on the positive side of each axis.
+    Points are read in blocks, so memory holds two blocks and a T×T matrix.
+    """
+    kept = [p for p in points if p.kept]
+    if len(kept) < 2:
+        raise EngineError("PCA needs at least two kept points: walk first")
+    return _project(kept, _gram(path.store, kept, flat), k)
+
+
+def _project(points: Sequence[Point], gram: Tensor, k: int) -> Projection:
+    """Eigenvectors of the centred Gram matrix (T, T), the greatest first."""
+    centred = gram - gram.mean(0, keepdim=True)
+    centred = centred - centred.mean(1, keepdim=True)
+    values, vectors = torch.linalg.eigh((centred + centred.T) / 2)
+    values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
+    k = min(k, len(points) - 1)
+    total = values.sum()
+    coordinates = vectors[:, :k] * values[:k].sqrt()
+    signs = torch.where(coordinates[-1] < 0, -1.0, 1.0)
+    explained = values[:k] / total if total > 0 else torch.zeros(k, dtype=torch.float64)
+    return Projection(tuple(points), coordinates * signs, explained)
+
+
+def _gram(
+    store: PointStore, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor]
+) -> Tensor:
+    """Inner products (T, T) of θ_t − θ_0 in float64; differences keep the digits that matter."""
+    origin = flat(store.get(points[0].index))
+    blocks = [points[i : i + BLOCK] for i in range(0, len(points), BLOCK)]
+
+    def rows(block: list[Point]) -> Tensor:
+        return torch.stack([flat(store.get(p.index)) - origin for p in block]).double()
+
+    gram = torch.zeros(len(points), len(points), dtype=torch.float64)
+    for i, block in enumerate(blocks):
+        left, a = rows(block), slice(i * BLOCK, i * BLOCK + len(block))
+        gram[a, a] = left @ left.T
+        for j, other in enumerate(blocks[:i]):
+            b = slice(j * BLOCK, j * BLOCK + len(other))
+            gram[a, b] = left @ rows(other).T
+            gram[b, a] = gram[a, b].T
+    return gram
+
+
+class GrowingProjection:
+    """PCA of a path that is still being walked, from at most `MOST_GROWING` of its kept points.
+
+    Each update reads only the points that are new, thinned evenly as the path grows so that what
+    is held stays under `GROWING_BYTES` (but for a handful of points). Signs are those of the
+    update before, so that a picture of it does not flip.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[int] = []  # points, in the order of rows and of the Gram matrix
+        self._rows: list[np.ndarray] = []  # θ_t − θ_0, float32 (p,)
+        self._gram = np.zeros((0, 0))
+        self._origin: tuple[int, Tensor] | None = None
+        self._before: dict[int, np.ndarray] = {}
+
+    def update(
+        self,
+        store: PointStore,
+        points: Sequence[Point],
+        flat: Callable[[Mapping[str, Tensor]], Tensor],
+    ) -> Projection | None:
+        """The projection of the kept ones among `points`; None below two of them."""
+        kept = [p for p in points if p.kept]
+        if len(kept) < 2:
+            return None
+        first = kept[0].index
+        if self._origin is None or self._origin[0] != first:
+            self.__init__()
+            self._origin = (first, flat(store.get(first)).cpu())
+        origin = self._origin[1]
+        most = min(MOST_GROWING, max(8, GROWING_BYTES // (4 * origin.numel())))
+        chosen = _thinned(kept, most)
+        self._keep_only({p.index for p in chosen})
+        for point in chosen:
+            if point.index not in self._held:
+                self._add(point.index, (flat(store.get(point.index)).cpu() - origin).float())
+        order = [self._held.index(p.index) for p in chosen]
+        gram = torch.from_numpy(self._gram[np.ix_(order, order)])
+        return self._as_before(_project(chosen, gram, 2))
+
+    def _keep_only(self, wanted: set[int]) -> None:
+        places = [k for k, index in enumerate(self._held) if index in wanted]
+        if len(places) < len(self._held):
+            self._held = [self._held[k] for k in places]
+            self._rows = [self._rows[k] for k in places]
+            self._gram = self._gram[np.ix_(places, places)]
+
+    def _add(self, index: int, row: Tensor) -> None:
+        self._held.append(index)
+        self._rows.append(row.numpy())
+        products = [float(self._rows[-1] @ other) for other in self._rows]
+        count = len(products)
+        gram = np.zeros((count, count))
+        gram[:-1, :-1] = self._gram
+        gram[-1, :] = gram[:, -1] = products
+        self._gram = gram
+
+    def _as_before(self, projection: Projection) -> Projection:
+        """The same picture, mirrored where that brings it nearer to the one before."""
+        now = {p.index: c for p, c in zip(projection.points, projection.coordinates, strict=True)}
+        both = [i for i in now if i in self._before]
+        coordinates = projection.coordinates
+        for axis in range(coordinates.shape[1]):
+            agreement = sum(
+                float(now[i][axis]) * float(self._before[i][axis])
+                for i in both
+                if len(self._before[i]) > axis
+            )
+            if agreement < 0:
+                coordinates[:, axis] *= -1.0
+        points = projection.points
+        self._before = {p.index: c.numpy().copy() for p, c in zip(points, coordinates, strict=True)}
+        return Projection(points, coordinates, projection.explained)
+
+
+def _thinned(points: Sequence[Point], most: int) -> list[Point]:
+    """Every 2^k-th point and the last, so that as a path grows the old choice stays within."""
+    every = 1
+    while len(points) > every * most:
+        every *= 2
+    return [p for i, p in enumerate(points) if i % every == 0 or i == len(points) - 1]

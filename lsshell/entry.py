@@ -1,0 +1,17 @@
+"""The command `lsshell`: the app at once where no words follow, else the command line."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Exits with the code that the README documents."""
+    if len(sys.argv) == 1 and sys.stdout is not None and sys.stdin is not None:
+        from lsshell.launch import launch, refusal
+
+        if refusal() is None:  # the quick way to the first frame: no parser of arguments
+            sys.exit(launch())
+    from lsshell.cli import main as command_line
+
+    command_line()

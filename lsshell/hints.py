@@ -1,0 +1,39 @@
+"""Help for the command that is being typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lsshell.completion import typed_words
+from lsshell.sessions.commands import VOCABULARY
+
+if TYPE_CHECKING:
+    from lsshell.sessions.session import Session
+
+
+def hint(text: str, session: Session | None = None) -> tuple[str, str]:
+    """(what comes at the cursor, what it is for) of a line up to the cursor.
+
+    The usage of the command, or the option whose value is being typed.
+    """
+    words = typed_words(text, session)
+    if not words or not words[0]:
+        return "", "a command: Tab completes, ↑ looks back, F1 lists them all"
+    name = words[0]
+    if name not in VOCABULARY.commands:
+        found = [c for c in VOCABULARY.commands if c.startswith(name)]
+        if len(found) == 1:
+            return VOCABULARY.usage(found[0]), VOCABULARY.summary(found[0])
+        return "  ".join(found), "" if found else "no such command"
+    options = VOCABULARY.options(name)
+    named = {n: o for o in options for n in o.names}
+    for word in (words[-1], *words[-2:-1]) if len(words) > 1 else ():
+        spelled = word.partition("=")[0]
+        if spelled in named and (word is words[-1] or not named[spelled].flag):
+            option = named[spelled]
+            choices = f" {' | '.join(option.choices)}" if option.choices else ""
+            return f"{spelled}{choices}", option.help
+    begun = [n for n in named if n.startswith(words[-1])] if words[-1].startswith("-") else []
+    if begun:
+        return "  ".join(begun), named[begun[0]].help if len(begun) == 1 else ""
+    return VOCABULARY.usage(name), VOCABULARY.summary(name)

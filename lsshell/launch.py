@@ -1,0 +1,53 @@
+"""Opens the app on a terminal that can show it, and says where the session is when it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+PLAIN = ("", "dumb", "unknown")
+
+
+def refusal() -> str | None:
+    """Why the app cannot be shown here; None where it can."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return "no terminal"
+    term = os.environ.get("TERM", "")
+    if term in PLAIN:
+        return f"this terminal (TERM={term or 'not set'}) cannot show the app; here is the prompt"
+    return None
+
+
+def launch(
+    folder: Path | None = None,
+    *,
+    lines: tuple[str, ...] = (),
+    assignments: tuple[str, ...] = (),
+) -> int:
+    """Runs the app until it is left; returns the exit code.
+
+    `folder`: where the session is written; `lines`: what is executed first; `assignments`:
+    NAME=VALUE. However the app ends, the worker is stopped at a valid point and the session
+    closed.
+    """
+    from lsshell.app import LsshellApp
+
+    app = LsshellApp(folder, lines=lines, assignments=assignments)
+    try:
+        app.run()
+    finally:
+        closed = app.worker.close() or app.folder
+        if closed:
+            _say(f"session in {closed}; `lsshell resume {closed}` goes on with it")
+    if app.return_code:
+        _say("the app has failed; no step is lost" if closed else "the app has failed")
+    return app.return_code or 0
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(f"lsshell: {text}\n")
+        sys.stderr.flush()
+    except OSError:  # the terminal has gone
+        return

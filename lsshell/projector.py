@@ -1,0 +1,60 @@
+"""Principal components of the path while it grows, in a thread that mostly sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lsshell.engine.engine import Engine
+    from lsshell.engine.projection import GrowingProjection, Projection
+    from lsshell.sessions.plots import Traversal
+
+REST = 40.0  # seconds of sleep for each of work, while a walk goes on
+
+
+class Projector:
+    """Projects the latest traversal asked for; `done` is called when there is a new picture."""
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self.latest: Projection | None = None
+        self._done = done
+        self._growing: GrowingProjection | None = None
+        self._wanted: tuple[Engine, Traversal, bool] | None = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="projector", daemon=True).start()
+
+    def want(self, engine: Engine, traversal: Traversal, *, walking: bool) -> None:
+        """Asks for the projection of these points; an older wish that waits is forgotten."""
+        with self._changed:
+            self._wanted = (engine, traversal, walking)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._wanted is None:
+                    self._changed.wait()
+                engine, traversal, walking = self._wanted
+                self._wanted = None
+            began = time.thread_time()
+            # A store or problem that is exchanged under our feet: the next wish comes soon.
+            with contextlib.suppress(Exception):
+                self._project(engine, traversal)
+            if walking:
+                time.sleep(min(REST * (time.thread_time() - began), 5.0))
+
+    def _project(self, engine: Engine, traversal: Traversal) -> None:
+        from lsshell.engine.projection import GrowingProjection
+
+        if self._growing is None:
+            self._growing = GrowingProjection()
+        seen = {p.index: p for line in traversal.lines.values() for p in line}
+        points = [seen[index] for index in sorted(seen)]
+        found = self._growing.update(engine.path.store, points, engine.ready().flat)
+        if found is not None:
+            self.latest = found
+            self._done()

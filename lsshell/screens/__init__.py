@@ -1,0 +1,1 @@
+"""What comes over the main screen: one question or view a file."""

@@ -1,0 +1,89 @@
+"""What is left of a walk that was paused, as a line that goes on with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lsshell.sessions.errors import CommandError
+from lsshell.sessions.language import split_words
+
+if TYPE_CHECKING:
+    from lsshell.sessions.journal import Entry
+
+UNFINISHED = ("interrupted", "paused", "killed")
+
+
+def walk_line(text: str, options: Mapping[str, str | None], variables: Mapping[str, str]) -> str:
+    """The walk `text` with these options set (`steps` → "12"), or left out where None.
+
+    Text that is no line of the language is given back as it is.
+    """
+    try:
+        words = split_words(text, variables)
+    except CommandError:
+        return text
+    kept: list[str] = []
+    k = 0
+    while k < len(words):
+        word = words[k].text
+        name = word.removeprefix("--").partition("=")[0] if word.startswith("--") else ""
+        if name in options:
+            k += 1 if "=" in word else 2
+            continue
+        kept.append(word)
+        k += 1
+    for name, value in options.items():
+        if value is not None:
+            kept += [f"--{name}", value]
+    return " ".join(kept)
+
+
+def rest_of_walk(
+    text: str, variables: Mapping[str, str], *, taken: int, of: int, seconds: float
+) -> str | None:
+    """The line that takes the steps that are left; None where none are.
+
+    `seconds`: how long the walk took so far, off its own `--seconds`.
+    """
+    if taken >= of:
+        return None
+    options: dict[str, str | None] = {"steps": str(of - taken)}
+    limit = _value(text, "--seconds", variables)
+    if limit is not None:
+        left = limit - seconds
+        if left <= 0:
+            return None
+        options["seconds"] = f"{math.ceil(10 * left) / 10:g}"
+    return walk_line(text, options, variables)
+
+
+def one_step(text: str, variables: Mapping[str, str]) -> str:
+    """One step in the manner of this walk, wherever that one would have ended."""
+    nowhere = {"until": None, "until-angle": None, "seconds": None, "record": None, "measure": None}
+    return walk_line(text, {"steps": "1", **nowhere}, variables)
+
+
+def rest_of_record(entries: Sequence[Entry], default_steps: int) -> str | None:
+    """What is left of the walk that a session ended in; None where it ended otherwise."""
+    if not entries:
+        return None
+    last, results = entries[-1].line.text, entries[-1].results or {}
+    if not last.startswith("walk") or results.get("reason") not in UNFINISHED:
+        return None
+    asked = _value(last, "--steps", {})
+    of = int(asked) if asked is not None else default_steps
+    return rest_of_walk(last, {}, taken=int(results.get("steps", 0)), of=of, seconds=0.0)
+
+
+def _value(text: str, option: str, variables: Mapping[str, str]) -> float | None:
+    """The number that an option is given in a line; None without one."""
+    words = [word.text for word in split_words(text, variables)]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == option or word.startswith(f"{option}="):
+            try:
+                return float(word.partition("=")[2] or following)
+            except ValueError:
+                return None
+    return None

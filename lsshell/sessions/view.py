@@ -1,0 +1,151 @@
+"""What a screen shows of a session, read at one moment from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lsshell.engine.vocabulary import REGULARIZERS
+
+if TYPE_CHECKING:
+    from lsshell.engine.engine import Engine
+    from lsshell.engine.path import Point
+    from lsshell.sessions.plots import Traversal
+    from lsshell.sessions.session import Session
+
+
+@dataclass(frozen=True)
+class RegularizerView:
+    """One regulariser: its weight where it is on, its last recorded value, and that before."""
+
+    name: str
+    formula: str = ""
+    weight: float | None = None
+    value: float | None = None
+    first: float | None = None
+
+    @property
+    def on(self) -> bool:
+        return self.weight is not None
+
+    @property
+    def change(self) -> float | None:
+        """Relative to the start; None where there is no such thing."""
+        if self.value is None or self.first is None or self.first <= 0.0:
+            return None
+        return self.value / self.first - 1.0
+
+
+@dataclass(frozen=True)
+class View:
+    """Nothing in here computes a gradient: it is what the engine has at hand.
+
+    memory: bytes in use and there are, of the device; gradients: spent by this problem so far.
+    """
+
+    checkpoint: str = ""
+    network: str = ""
+    parameters: int = 0
+    data: str = ""
+    device: str = ""
+    dtype: str = ""
+    memory: tuple[int, int] | None = None
+    session: str = ""
+    branch: str = "main"
+    level: float | None = None
+    tolerance: float | None = None
+    gradients: int = 0
+    here: Point | None = None
+    tested: Point | None = None  # the latest whose test loss was measured
+    regularizers: tuple[RegularizerView, ...] = field(
+        default_factory=lambda: tuple(RegularizerView(name) for name in REGULARIZERS)
+    )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is something to walk on."""
+        return self.parameters > 0
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Those that are on."""
+        return {r.name: r.weight for r in self.regularizers if r.weight is not None}
+
+    @property
+    def share(self) -> float | None:
+        """(L − L*)/tolerance here; None off any level set."""
+        here = self.here
+        if here is None or here.level is None or not here.tolerance:
+            return None
+        return (here.loss - here.level) / here.tolerance
+
+
+def look(session: Session, traversal: Traversal | None) -> View:
+    """The view of a session whose points are those of `traversal`."""
+    folder = str(session.folder) if session.folder is not None else ""
+    if not session.has_engine:
+        return View(session=folder)
+    engine = session.engine
+    problem, level_set = engine.problem, engine.level_set
+    return View(
+        checkpoint=engine.origin,
+        network=engine.model_words,
+        parameters=problem.p if problem is not None else 0,
+        data=engine.data_words,
+        device=engine.device,
+        dtype=engine.dtype,
+        memory=engine.memory(),
+        session=folder,
+        branch=engine.path.branch,
+        level=level_set.level if level_set is not None else None,
+        tolerance=level_set.tolerance if level_set is not None else None,
+        gradients=problem.gradients if problem is not None else 0,
+        here=engine.path.here,
+        tested=traversal.tested if traversal is not None else None,
+        regularizers=_regularizers(engine, traversal),
+    )
+
+
+def _regularizers(engine: Engine, traversal: Traversal | None) -> tuple[RegularizerView, ...]:
+    from lsshell.engine.regularizers import REGULARIZERS as KINDS
+
+    terms = dict(engine.sum.terms)
+    first, last = values_at_the_ends(traversal)
+    return tuple(
+        RegularizerView(
+            name,
+            KINDS[name].formula,
+            terms[name][1] if name in terms else None,
+            last.get(name),
+            first.get(name),
+        )
+        for name in REGULARIZERS
+    )
+
+
+def values_at_the_ends(
+    traversal: Traversal | None,
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Each regulariser's value at the start (or where it was first recorded) and the latest."""
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    if traversal is None:
+        return first, last
+    for point in traversal.lineage:
+        if len(point.regularizers) > 1 or not first:
+            for name, value in point.regularizers.items():
+                first.setdefault(name, value)
+    for point in reversed(traversal.lineage):
+        for name, value in point.regularizers.items():
+            last.setdefault(name, value)
+        if len(point.regularizers) > 1:
+            break
+    return first, last
+
+
+def objective(point: Point, weights: Mapping[str, float]) -> float | None:
+    """R = Σ weight · regulariser of those that are on; None where one was not taken here."""
+    if not weights or any(name not in point.regularizers for name in weights):
+        return None
+    return sum(weight * point.regularizers[name] for name, weight in weights.items())
