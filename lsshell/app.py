@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 TICK = 0.1
 RATE_OVER = 2.0  # seconds that gradients per second are averaged over
 PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
+_TITLES = {"regularizers": "regularisers", "replayed": "replay"}
 LEAST_SIZE = (60, 20)
 DARK, LIGHT = "textual-dark", "textual-light"
 
@@ -51,17 +52,18 @@ class LsshellApp(App[int]):
     TITLE = "lsshell"
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
-        (0, "-too-narrow"), (LEAST_SIZE[0], "-narrow"), (120, "-wide"), (180, "-huge"),
+        (0, "-too-narrow"), (LEAST_SIZE[0], "-narrow"), (120, "-wide"), (156, "-broad"),
+        (190, "-huge"),
     ]  # fmt: skip
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
-        (0, "-too-low"), (LEAST_SIZE[1], "-low"), (38, "-high"),
+        (0, "-too-low"), (LEAST_SIZE[1], "-low"), (38, "-high"), (46, "-tall"),
     ]  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "run", "Run"),
         Binding("p", "pause", "Pause"),
         Binding("s", "step", "Step"),
-        Binding("w", "write_walk", "Walk …"),
-        Binding("u", "say('undo')", "Undo"),
+        Binding("w", "write_walk", "Walk…"),
+        Binding("u", "say('undo')", "Undo", show=False),
         Binding("b", "say('goto best')", "Best", show=False),
         Binding("n", "say('branch')", "New branch", show=False),
         Binding("m", "say('measure')", "Measure", show=False),
@@ -69,7 +71,7 @@ class LsshellApp(App[int]):
         Binding("ctrl+c", "stop", "Stop", show=False, priority=True),
         *(Binding(str(k), f"plot({k})", f"Plot {k}", show=False) for k in range(1, 6)),
         *(Binding(str(k), f"pane({k})", name, show=False) for k, name in PANES.items()),
-        Binding("f", "fill", "Fill"),
+        Binding("f", "fill", "Full"),
         Binding("l", "log_scale", "Log scale", show=False),
         Binding("x", "next_axis", "x axis", show=False),
         Binding("c", "next_shade", "Colour", show=False),
@@ -244,13 +246,13 @@ class LsshellApp(App[int]):
     # -- commands ----------------------------------------------------------------------------
 
     def on_say(self, event: Say) -> None:
-        self.say(*event.lines)
+        self.say(*event.lines, at_once=not event.typed)
 
-    def say(self, *lines: str) -> None:
-        """Executes lines as if they had been typed."""
+    def say(self, *lines: str, at_once: bool = True) -> None:
+        """Executes lines as if they had been typed; see `Worker.submit`."""
         if any(line.startswith("replay") for line in lines):
             self._main.query_one(Replayed).clear()
-        self.worker.submit(*lines)
+        self.worker.submit(*lines, at_once=at_once)
         self._tick()
 
     def action_say(self, line: str) -> None:
@@ -304,7 +306,20 @@ class LsshellApp(App[int]):
             self.screen.minimize()
         for pane in main.query(".pane"):
             pane.set_class(pane.id == name, "-shown")
+        self._name_panes()
         main.query_one(f"#{name}").focus()
+
+    def _name_panes(self) -> None:
+        """Where one pane is shown at a time, its frame names the others."""
+        one = self._main.has_class("-narrow") or self._main.has_class("-low")
+        for number, name in PANES.items():
+            pane = self._main.query_one(f"#{name}")
+            others = [
+                f"[@click=app.pane({k})]{k} {_TITLES.get(word, word)}[/]"
+                for k, word in PANES.items()
+                if k and k != number
+            ]
+            pane.border_subtitle = "  ".join(others) if one else ""
 
     def action_fill(self) -> None:
         if self.screen.maximized is not None:
@@ -342,6 +357,7 @@ class LsshellApp(App[int]):
         self._main.query_one("#too-small", Static).update(
             f"lsshell needs {least} characters;\nthis terminal has {width}×{height}."
         )
+        self.call_after_refresh(self._name_panes)
         self._dirty = True
 
     def action_keys(self) -> None:

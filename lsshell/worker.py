@@ -94,13 +94,16 @@ class Worker:
         """Starts the thread, which imports torch first: after the first frame."""
         self._thread.start()
 
-    def submit(self, *lines: str, model: bool = True) -> None:
-        """Executes lines in turn; during a walk, what can take effect at its next step does."""
+    def submit(self, *lines: str, model: bool = True, at_once: bool = False) -> None:
+        """Executes lines in turn; during a walk, what can take effect at its next step does.
+
+        `at_once`: that even where other lines wait already (a click: who clicks does not queue).
+        """
         with self._changed:
             self._group += 1
             for text in lines:
                 job = Job(text, self._group, model)
-                if self._slips(job):
+                if (at_once or not self._queue) and self._slips(job):
                     self._slipped.append(job)
                 else:
                     self._queue.append(job)
@@ -110,7 +113,7 @@ class Worker:
     def _slips(self, job: Job) -> bool:
         """Whether a job goes between two steps of the walk under way."""
         walking = self.running is not None and self.running.word == "walk" and not self._stopping
-        if not walking or self._queue or job.word not in BETWEEN_STEPS | INSTEAD:
+        if not walking or job.word not in BETWEEN_STEPS | INSTEAD:
             return False
         self._goes_on = (self._goes_on or not self._slipped) and job.word not in INSTEAD
         return True

@@ -158,7 +158,7 @@ class CommandLine(Vertical):
             return
         self.input.value = ""
         self.history.add(text)
-        self.post_message(Say(text))
+        self.post_message(Say(text, typed=True))
 
     def _help(self) -> None:
         if not self._vocabulary:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from rich.text import Text
+from textual import events
 from textual.widgets import RichLog
 
 from lsshell.worker import Said
 
-MOST_LINES = 5000
+MOST = 1000
 
 
 class Log(RichLog):
@@ -16,21 +19,38 @@ class Log(RichLog):
     BORDER_TITLE = "9 log"
 
     def __init__(self, **options: str) -> None:
-        super().__init__(max_lines=MOST_LINES, wrap=True, min_width=20, **options)
+        super().__init__(wrap=True, min_width=20, **options)
+        self._texts: deque[Text] = deque(maxlen=MOST)
+        self._width = 0
 
     def say(self, said: Said) -> None:
         """Writes an outcome or a notice."""
-        outcome = said.outcome
-        if outcome is None:
-            self.write(Text(said.notice, "red" if said.error else "yellow"))
-            return
-        self.write(Text.assemble(("› ", "bold cyan"), (outcome.line.text.strip(), "bold")))
-        if outcome.failure is not None:
-            failure = outcome.failure
-            caret = " " * (failure.column + 1) + "^"
-            self.write(Text(f"{caret} {failure.message}", "red"))
-        elif outcome.reply is not None:
-            if outcome.reply.text:
-                self.write(Text(outcome.reply.text, no_wrap="\n" in outcome.reply.text))
-            if outcome.reply.figure is not None:
-                self.write(Text(outcome.reply.figure.title, "dim"))
+        for text in _texts(said):
+            self._texts.append(text)
+            if self._width:
+                self.write(text)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines are broken for the width that they are written in: another one, written again."""
+        width = self.scrollable_content_region.width
+        if width and width != self._width:
+            self._width = width
+            self.clear()
+            for text in self._texts:
+                self.write(text)
+
+
+def _texts(said: Said) -> list[Text]:
+    outcome = said.outcome
+    if outcome is None:
+        return [Text(said.notice, "red" if said.error else "yellow")]
+    texts = [Text.assemble(("› ", "bold cyan"), (outcome.line.text.strip(), "bold"))]
+    if outcome.failure is not None:
+        caret = " " * (outcome.failure.column + 1) + "^"
+        return [*texts, Text(f"{caret} {outcome.failure.message}", "red")]
+    reply = outcome.reply
+    if reply is not None and reply.text:
+        texts.append(Text(reply.text, no_wrap="\n" in reply.text))
+    if reply is not None and reply.figure is not None:
+        texts.append(Text(reply.figure.title, "dim"))
+    return texts

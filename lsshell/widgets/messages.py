@@ -6,11 +6,12 @@ from textual.message import Message
 
 
 class Say(Message):
-    """A command to execute: what was clicked, in the words that do the same."""
+    """Commands to execute: what was typed, or what was clicked, in the words that do the same."""
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *lines: str, typed: bool = False) -> None:
         super().__init__()
         self.lines = lines
+        self.typed = typed
 
 
 class Woken(Message):

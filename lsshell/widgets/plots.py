@@ -34,6 +34,8 @@ NAMES: dict[str, str] = {
     "angle": "angle",
     "path": "path (PCA)",
 }
+# In a small frame what it has come to matters more than its name.
+_SHORT = NAMES | {"test-loss": "test", "test-accuracy": "", "regularizers": "", "path": "path"}
 _AXES: tuple[Axis, ...] = get_args(Axis)
 _EMPTY = "nothing has been walked yet"
 
@@ -65,9 +67,8 @@ class PlotPane(Widget, can_focus=True):
         """Draws a figure; `latest`, in the title, is where the curve has come to."""
         self._figure, self._empty = figure, empty
         log = " log" if self.logarithmic else ""
-        self.border_title = f"{self.number} {NAMES[self.what]}{log}" + (
-            f"  {latest}" * bool(latest)
-        )
+        name = NAMES[self.what] if self.big or not latest else _SHORT[self.what]
+        self.border_title = "  ".join(t for t in (f"{self.number} {name}{log}", latest) if t)
         self._render_strips()
         self.refresh()
 

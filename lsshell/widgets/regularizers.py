@@ -23,9 +23,9 @@ class Regularizers(Rows):
 
     BORDER_TITLE = "6 regularisers"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space,enter", "switch", "On/off"),
-        Binding("plus,equals_sign", "weigh(1)", "Weight up", key_display="+"),
-        Binding("minus", "weigh(-1)", "Weight down", key_display="-"),
+        Binding("space,enter", "switch", "Switch"),
+        Binding("plus,equals_sign", "weigh(1)", "Weight", key_display="+ −"),
+        Binding("minus", "weigh(-1)", "Weight down", show=False),
     ]
 
     view: reactive[View] = reactive(View, init=False)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from lsshell.sessions.plots import Traversal
 
 _COLUMNS = (
-    ("step", 7),
-    ("(L−L*)/tol", 11),
-    ("R", 10),
-    ("test loss", 10),
-    ("acc %", 8),
-    ("angle", 9),
-    ("grads", 8),
+    ("step", 5),
+    ("ΔL/tol", 8),
+    ("R", 8),
+    ("test", 8),
+    ("acc %", 7),
+    ("angle", 8),
+    ("grads", 7),
 )
 
 
@@ -31,7 +31,7 @@ class Steps(Rows):
     """From the start to here, and what was walked further on before going back (dim)."""
 
     BORDER_TITLE = "7 steps"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "goto", "Go to this point")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "goto", "Go to")]
 
     def __init__(self, **options: str) -> None:
         super().__init__(**options)
