@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections import deque
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, ComposeResult, SystemCommand
@@ -20,6 +20,7 @@ from lsshell.budget import Budget
 from lsshell.projector import Projector
 from lsshell.sessions.plots import Traversal
 from lsshell.sessions.view import View, look
+from lsshell.state_folder import read_theme, write_theme
 from lsshell.widgets.activity import Activity
 from lsshell.widgets.branches import Branches
 from lsshell.widgets.command_line import CommandLine
@@ -37,12 +38,15 @@ if TYPE_CHECKING:
 
     from textual.screen import Screen
 
+    from lsshell.engine.path import Path
+    from lsshell.engine.projection import Projection
+
 TICK = 0.1
 RATE_OVER = 2.0  # seconds that gradients per second are averaged over
 PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
 _TITLES = {"regularizers": "regularisers", "replayed": "replay"}
 LEAST_SIZE = (60, 20)
-DARK, LIGHT = "textual-dark", "textual-light"
+DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "ansi-dark"
 
 
 class LsshellApp(App[int]):
@@ -87,7 +91,7 @@ class LsshellApp(App[int]):
 
     def __init__(
         self,
-        folder: Path | None = None,
+        folder: FilePath | None = None,
         *,
         lines: tuple[str, ...] = (),
         assignments: tuple[str, ...] = (),
@@ -124,6 +128,7 @@ class LsshellApp(App[int]):
 
     def on_mount(self) -> None:
         self._take_signals()
+        self.theme = self._theme_to_begin()
         self.query_one(Regularizers).focus()
         if self._welcome:
             self._show_welcome()
@@ -156,6 +161,8 @@ class LsshellApp(App[int]):
 
     def _tick(self) -> None:
         """Ten times a second, and when the worker has something to say."""
+        if not self.screen_stack:  # the app is being left
+            return
         worker = self.worker
         worker.insist()
         if worker.session is not None and not self._used:
@@ -175,7 +182,7 @@ class LsshellApp(App[int]):
         return self.screen_stack[0]
 
     def _look(self, walking: bool) -> None:
-        """Draws the session as it stands."""
+        """Reads the session as it stands, and draws it."""
         session = self.worker.session
         if session is None:
             return
@@ -183,18 +190,30 @@ class LsshellApp(App[int]):
         traversal = Traversal.of(path) if path is not None else None
         view = look(session, traversal)
         main = self._main
-        main.query_one(Status).show(view, self._rate(view), ready=self.worker.ready)
-        main.query_one(Regularizers).view = view
-        main.query_one(Steps).show_traversal(traversal, view)
-        main.query_one(Branches).show_path(path)
         compared = [self.worker.compared.popleft() for _ in range(len(self.worker.compared))]
         if compared:
             main.add_class("-replay")
             main.query_one(Replayed).add(compared)
         if traversal is not None and traversal.walked and traversal != self._traversal:
             self.projector.want(session.engine, traversal, walking=walking)
-        self._traversal, self._view = traversal, view
-        main.query_one(Plots).show(traversal, self.projector.latest, view)
+        self._traversal = traversal
+        self.show(view, path, traversal, self.projector.latest)
+
+    def show(
+        self,
+        view: View,
+        path: Path | None,
+        traversal: Traversal | None,
+        projection: Projection | None,
+    ) -> None:
+        """Puts one moment of a session on the screen."""
+        self._view = view
+        main = self._main
+        main.query_one(Status).show(view, self._rate(view), ready=self.worker.ready)
+        main.query_one(Regularizers).view = view
+        main.query_one(Steps).show_traversal(traversal, view)
+        main.query_one(Branches).show_path(path)
+        main.query_one(Plots).show(traversal, projection, view)
 
     def _rate(self, view: View) -> float:
         """Gradients a second, lately."""
@@ -348,8 +367,19 @@ class LsshellApp(App[int]):
     def action_grid(self) -> None:
         self._main.query_one(Plots).toggle_grid()
 
+    def _theme_to_begin(self) -> str:
+        """The one chosen last; that of the terminal itself where it has sixteen colours."""
+        if self.console.color_system == "standard":
+            return PLAIN
+        remembered = read_theme()
+        return remembered if remembered in self.available_themes else self.theme
+
     def action_light(self) -> None:
         self.theme = LIGHT if self.current_theme.dark else DARK
+
+    def watch_theme(self, before: str, now: str) -> None:
+        if now != PLAIN and self.is_running:
+            write_theme(now)
 
     def on_resize(self) -> None:
         width, height = self.size
@@ -406,11 +436,11 @@ class LsshellApp(App[int]):
         elif what:
             from lsshell.sessions.saved import quoted
 
-            self.say(f"resume {quoted(Path(what.removeprefix('resume ')))}")
+            self.say(f"resume {quoted(FilePath(what.removeprefix('resume ')))}")
 
     def action_demo(self) -> None:
         """The bundled demo, its lines one by one, so that clicks find their place among them."""
-        text = (Path(__file__).parent / "bundled" / "demo.lss").read_text()
+        text = (FilePath(__file__).parent / "bundled" / "demo.lss").read_text()
         self.say(*(t for t in text.splitlines() if t and not t.startswith("#")))
 
     def _show_setup(self, checkpoint: str = "") -> None:
@@ -423,7 +453,7 @@ class LsshellApp(App[int]):
 
         self.push_screen(open_picker(), self._open)
 
-    def _open(self, path: Path | None) -> None:
+    def _open(self, path: FilePath | None) -> None:
         from lsshell.sessions.saved import CHECKPOINTS, lines_to_open
 
         if path is None:

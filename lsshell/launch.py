@@ -40,6 +40,8 @@ def launch(
         closed = app.worker.close() or app.folder
         if closed:
             _say(f"session in {closed}; `lsshell resume {closed}` goes on with it")
+    if app.worker.alive:  # in a step of many seconds: what it has recorded is on disk
+        os._exit(app.return_code or 0)
     if app.return_code:
         _say("the app has failed; no step is lost" if closed else "the app has failed")
     return app.return_code or 0

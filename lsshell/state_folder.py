@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,6 +16,23 @@ def state_folder() -> Path | None:
     except OSError:
         return None
     return folder
+
+
+def read_theme() -> str | None:
+    """The theme that the app had last; None where none is remembered."""
+    folder = state_folder()
+    try:
+        return (folder / "theme").read_text().strip() if folder is not None else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def write_theme(name: str) -> None:
+    """Remembers a theme, where that can be written."""
+    folder = state_folder()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            (folder / "theme").write_text(f"{name}\n")
 
 
 def history_file() -> Path | None:

@@ -166,6 +166,11 @@ class Worker:
         with self._changed:
             return self.running is None and not self._queue and not self._slipped
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
     def close(self, timeout: float = 10.0) -> str:
         """Stops at a valid point and closes the session; the folder it is in, or nothing."""
         with self._changed:
@@ -252,6 +257,8 @@ class Worker:
             reply = outcome.reply if outcome is not None else None
             if reply is not None and reply.interrupted:
                 rest = self._rest(job, int(reply.values.get("steps", 0)))
+        if job.word == "resume" and outcome is not None and outcome.ok:
+            rest = self._rest_on_disk(session)
         if job.word in ENDS_A_WALK:
             self.rest = rest
         stopped, self._stopping = self._stopping, False
@@ -272,6 +279,16 @@ class Worker:
             self._queue.remove(held)
             self.rest = held.text
             self._notice("no regulariser is on: the walk waits until one is, and is run on")
+
+    def _rest_on_disk(self, session: Session) -> str | None:
+        """What the session that was opened has left of its last walk."""
+        from lsshell.sessions.journal import read_record
+        from lsshell.sessions.remainder import rest_of_record
+
+        if session.folder is None:
+            return None
+        entries = read_record(session.folder).entries
+        return rest_of_record(entries, session.engine.default_steps)
 
     def _rest(self, job: Job, taken: int) -> str | None:
         from lsshell.sessions.remainder import rest_of_walk

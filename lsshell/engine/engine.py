@@ -409,7 +409,7 @@ class Engine:
         if self.level_set is None:  # from here on nothing can fail before the first step
             self._start_at(theta, "level", level_set)
         stepper = self._stepper(request, theta)
-        steps = request.steps or self._default_steps(request.method)
+        steps = request.steps or self.default_steps(request.method)
         keep_every = request.record or -(-steps // MOST_RECORDED)
         measure_every = request.measure or max(keep_every, -(-steps // MOST_MEASURED))
         taken = 0
@@ -472,7 +472,8 @@ class Engine:
                     f" ({', '.join(REGULARIZERS)})"
                 )
 
-    def _default_steps(self, method: str) -> int:
+    def default_steps(self, method: str) -> int:
+        """Steps of a walk that does not say: 400; for `paper` the published number."""
         return PAPER_STEPS.get(self.model_words, 10_000) if method == "paper" else DEFAULT_STEPS
 
     def _until(self, name: str, target: float, sign: float) -> Until:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Grid, Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
@@ -33,17 +33,24 @@ class Setup(ModalScreen[tuple[str, ...]]):
     def compose(self) -> ComposeResult:
         with Vertical(id="setup", classes="dialog") as box:
             box.border_title = "What to walk on"
-            yield Label("data")
-            yield Select([(n, n) for n in BUNDLED], value="mnist-5k", allow_blank=False, id="data")
-            yield Label("training examples (all where empty)")
-            yield Input("1000", id="examples", type="integer", compact=True)
-            yield Label("network (also: mlp 784-100-10, cnn 20-20-d100, module:factory)")
-            yield Input("mnist-ff", id="network", compact=True)
-            yield Label("epochs to train, or a checkpoint to load")
-            yield Input(self._checkpoint or "100", id="start", compact=True)
-            yield Label("seed")
-            yield Input("0", id="seed", type="integer", compact=True)
-            yield Static("", id="preview", classes="dim")
+            with Grid(id="fields"):
+                yield Label("data")
+                yield Select(
+                    [(n, n) for n in BUNDLED],
+                    value="mnist-5k", allow_blank=False, compact=True, id="data",
+                )  # fmt: skip
+                yield Label("training examples")
+                yield Input("1000", placeholder="all", id="examples", type="integer", compact=True)
+                yield Label("network")
+                yield Input("mnist-ff", id="network", compact=True)
+                yield Label("epochs, or checkpoint")
+                yield Input(self._checkpoint or "100", id="start", compact=True)
+                yield Label("seed")
+                yield Input("0", id="seed", type="integer", compact=True)
+            yield Label(
+                "network: also mlp 784-100-10, cnn 20-20-d100, module:factory", classes="dim"
+            )
+            yield Static("", id="preview")
             with Horizontal(classes="buttons"):
                 yield Button("Go", id="go", variant="primary", compact=True)
                 yield Button("Cancel (Esc)", id="cancel", compact=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lsshell.sessions.errors import CommandError
@@ -52,7 +52,7 @@ def rest_of_walk(
     options: dict[str, str | None] = {"steps": str(of - taken)}
     limit = _value(text, "--seconds", variables)
     if limit is not None:
-        left = limit - seconds
+        left = float(limit) - seconds
         if left <= 0:
             return None
         options["seconds"] = f"{math.ceil(10 * left) / 10:g}"
@@ -65,25 +65,26 @@ def one_step(text: str, variables: Mapping[str, str]) -> str:
     return walk_line(text, {"steps": "1", **nowhere}, variables)
 
 
-def rest_of_record(entries: Sequence[Entry], default_steps: int) -> str | None:
-    """What is left of the walk that a session ended in; None where it ended otherwise."""
+def rest_of_record(entries: Sequence[Entry], default_steps: Callable[[str], int]) -> str | None:
+    """What is left of the walk that a session ended in; None where it ended otherwise.
+
+    `default_steps` tells how many steps a method takes where the line does not say.
+    """
     if not entries:
         return None
     last, results = entries[-1].line.text, entries[-1].results or {}
-    if not last.startswith("walk") or results.get("reason") not in UNFINISHED:
+    if last.split()[0] != "walk" or results.get("reason") not in UNFINISHED:
         return None
     asked = _value(last, "--steps", {})
-    of = int(asked) if asked is not None else default_steps
+    method = _value(last, "--method", {}) or "quasi-newton"
+    of = int(asked) if asked is not None else default_steps(method)
     return rest_of_walk(last, {}, taken=int(results.get("steps", 0)), of=of, seconds=0.0)
 
 
-def _value(text: str, option: str, variables: Mapping[str, str]) -> float | None:
-    """The number that an option is given in a line; None without one."""
+def _value(text: str, option: str, variables: Mapping[str, str]) -> str | None:
+    """What an option is given in a line; None without it."""
     words = [word.text for word in split_words(text, variables)]
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == option or word.startswith(f"{option}="):
-            try:
-                return float(word.partition("=")[2] or following)
-            except ValueError:
-                return None
+            return word.partition("=")[2] or following
     return None

@@ -130,15 +130,19 @@ class CommandLine(Vertical):
         self.input.focus()
 
     def show_failure(self, failure: Failure) -> None:
-        """Shows an error under the place; the line is there again, unless another was begun."""
-        text = failure.line.text
+        """Shows an error under the place; the line is there again, unless another was begun.
+
+        All of it is selected: another one takes its place, an arrow key goes into it.
+        """
+        text, caret = failure.line.text, ""
         if not self.input.value:
             self.input.value = text
-            start = failure.column - 1
-            end = next((i for i in range(start, len(text)) if text[i].isspace()), len(text))
-            self.input.selection = Selection(start, end)
-        what = f"{failure.command}: " if failure.command else ""
-        self._say(Content.styled(f"{what}{failure.message}", "$text-error"))
+            self.input.selection = Selection(0, len(text))
+            room = self.input.content_size.width - len(failure.message) - 2
+            caret = " " * (failure.column - 1) + "^ " if failure.column <= room else ""
+        self.call_after_refresh(  # after the help for the line that has come back
+            self._say, Content.styled(f"{caret}{failure.message}", "$text-error")
+        )
 
     # -- typing ------------------------------------------------------------------------------
 
@@ -153,7 +157,7 @@ class CommandLine(Vertical):
         if offered.display and offered.highlighted is not None:
             self._take(offered.highlighted)
             return
-        text = event.value.strip()
+        text = event.value.strip().lstrip(":")  # who knows vi says : once more
         if not text:
             return
         self.input.value = ""
