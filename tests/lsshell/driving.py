@@ -1,0 +1,178 @@
+"""Drives the app by keys and mouse, without a terminal: what the tests of the app share."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from lsshell.app import LsshellApp
+from lsshell.engine.events import Event, Progress
+from lsshell.engine.vocabulary import REGULARIZERS
+from lsshell.sessions.journal import read_record
+from lsshell.widgets.command_line import CommandLine
+from lsshell.widgets.log import Log
+from lsshell.widgets.regularizers import Regularizers
+
+PATIENCE = 60.0
+WIDE = (160, 48)
+
+
+def played(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Runs an async test in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class Driven:
+    """An app on a screen of no terminal, its hands and its eyes."""
+
+    def __init__(self, app: LsshellApp, pilot: Pilot[int]) -> None:
+        self.app = app
+        self.pilot = pilot
+        self.press = pilot.press
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    async def until(self, seen: Callable[[], object], what: str) -> None:
+        """Waits until `seen()` holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not seen():
+            assert time.monotonic() < deadline, f"never came: {what}\n{self.log}"
+            await asyncio.sleep(0.01)
+
+    async def idle(self) -> None:
+        """Waits until everything asked for is done, said and drawn."""
+        await self.pilot.pause()
+        worker = self.app.worker
+        await self.until(lambda: worker.ready and worker.idle and not worker.said, "idleness")
+        drawn = worker.changes
+        await self.until(
+            lambda: self.app._seen >= drawn and not self.app._dirty, "a drawing of the last change"
+        )
+        await self.pilot.pause()
+
+    # -- hands -------------------------------------------------------------------------------
+
+    async def type(self, text: str) -> None:
+        """Types characters where the focus is."""
+        for character in text:
+            self.app.post_message(events.Key(character, character))
+        await self.pilot.pause()
+
+    async def enter(self, line: str, *, wait: bool = True) -> None:
+        """Types a line on the command line, and sends it."""
+        await self.press("colon")
+        await self.type(line)
+        await self.press("enter")
+        if wait:
+            await self.idle()
+
+    async def click_regularizer(self, name: str, x: int = 1) -> None:
+        """Clicks at column x of a regulariser's row (within the frame, under the header)."""
+        row = 2 + REGULARIZERS.index(name)
+        assert await self.pilot.click(Regularizers, offset=(1 + x, row))
+
+    async def choose_regularizer(self, name: str, *keys: str) -> None:
+        """Puts the cursor on a regulariser by keys, and presses others."""
+        await self.press("6", "home", *["down"] * REGULARIZERS.index(name), *keys)
+
+    # -- eyes --------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> Any:
+        return self.app.worker.session
+
+    @property
+    def path(self) -> Any:
+        return self.session.engine.path
+
+    @property
+    def history(self) -> list[str]:
+        """Commands executed so far."""
+        return list(self.session.history)
+
+    @property
+    def script(self) -> list[str]:
+        """Commands in session.lss."""
+        return [entry.line.text for entry in read_record(self.session.folder).entries]
+
+    @property
+    def log(self) -> str:
+        """What the log shows."""
+        return "\n".join(strip.text.rstrip() for strip in self.app._main.query_one(Log).lines)
+
+    @property
+    def logged(self) -> list[str]:
+        """The commands that the log shows."""
+        return [t[2:] for t in self.log.splitlines() if t.startswith("› ")]
+
+    @property
+    def typed(self) -> CommandLine:
+        return self.app._main.query_one(CommandLine)
+
+    @property
+    def hint(self) -> str:
+        """What stands under the command line."""
+        return str(self.typed.query_one("#hint", Static).content)
+
+    @property
+    def notices(self) -> list[str]:
+        """Notices in the corner of the screen."""
+        return [n.message for n in self.app._notifications]
+
+    @contextmanager
+    def holding(self, step: int) -> Iterator[Callable[[], bool]]:
+        """Holds walks after this step of theirs while the block runs, or until one is cancelled.
+
+        So that a key pressed "during a walk" is that on every machine. Gives what says whether a
+        walk is held.
+        """
+        session, let_go, held = self.session, [], []
+        hear = session.listen
+
+        def listen(event: Event) -> None:
+            hear(event)
+            if isinstance(event, Progress) and event.task == "walk" and event.done == step:
+                held.append(event)
+                while not let_go and not session.engine.cancel.is_set():
+                    time.sleep(0.002)
+
+        session.listen = listen
+        try:
+            yield lambda: bool(held)
+        finally:
+            let_go.append(True)
+            session.listen = hear
+
+
+@asynccontextmanager
+async def driven(
+    folder: Path | None,
+    *lines: str,
+    size: tuple[int, int] = WIDE,
+    welcome: bool = False,
+    wait: bool = True,
+) -> AsyncIterator[Driven]:
+    """The app with its session in `folder`, in which these lines were executed first."""
+    app = LsshellApp(folder, lines=lines, welcome=welcome)
+    try:
+        async with app.run_test(size=size) as pilot:
+            hands = Driven(app, pilot)
+            if wait:
+                await hands.idle()
+            yield hands
+    finally:
+        app.worker.close()
