@@ -109,7 +109,9 @@ class LsshellApp(App[int]):
         self._dirty = True
         self._view = View()
         self._traversal: Traversal | None = None
+        self._walks: str | None = None  # the command under way
         self._spent: deque[tuple[float, int]] = deque()
+        self._typed: deque[str] = deque(maxlen=100)
         self._used = False  # the command line knows the session
 
     def compose(self) -> ComposeResult:
@@ -171,6 +173,11 @@ class LsshellApp(App[int]):
         while worker.said:
             self._hear(worker.said.popleft())
         self._main.query_one(Activity).show(worker)
+        job = worker.running
+        walks = job.word if job is not None else None
+        if walks != self._walks:
+            self._walks = walks
+            self.refresh_bindings()
         if worker.changes != self._seen or self._dirty:
             walking = worker.running is not None
             if self._budget.allows(walking=walking):
@@ -238,9 +245,10 @@ class LsshellApp(App[int]):
             return
         self._dirty = True
         if outcome.failure is not None:
-            typed = main.query_one(CommandLine)
-            typed.show_failure(outcome.failure)
-            self.notify(outcome.failure.message, title=outcome.command, severity="error")
+            if outcome.line.text in self._typed:
+                main.query_one(CommandLine).show_failure(outcome.failure)
+            else:
+                self.notify(outcome.failure.message, title=outcome.command, severity="error")
             return
         reply = outcome.reply
         if reply is None:
@@ -265,6 +273,8 @@ class LsshellApp(App[int]):
     # -- commands ----------------------------------------------------------------------------
 
     def on_say(self, event: Say) -> None:
+        if event.typed:
+            self._typed.extend(event.lines)
         self.say(*event.lines, at_once=not event.typed)
 
     def say(self, *lines: str, at_once: bool = True) -> None:
@@ -277,20 +287,26 @@ class LsshellApp(App[int]):
     def action_say(self, line: str) -> None:
         self.say(line)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What makes no sense now is neither done nor in the footer."""
+        if action in ("run", "step", "write_walk"):
+            return self._walks is None
+        if action == "pause":
+            return self._walks == "walk"
+        return True
+
     def action_run(self) -> None:
-        if self.worker.running is None:
-            self.worker.run()
+        self.worker.run()
 
     def action_step(self) -> None:
-        if self.worker.running is None:
-            self.worker.step()
+        self.worker.step()
 
     def action_pause(self) -> None:
         self.worker.pause()
 
     def action_stop(self) -> None:
-        if self.screen.maximized is not None:
-            self.screen.minimize()
+        if self._main.has_class("-full") and self.screen is self._main and self.worker.idle:
+            self.action_fill()
         elif not self.worker.idle:
             self.worker.stop()
 
@@ -305,12 +321,8 @@ class LsshellApp(App[int]):
 
     def action_plot(self, number: int) -> None:
         plots = self._main.query_one(Plots)
-        if self.screen.maximized is not None:
-            self.screen.minimize()
-            plots.pick(number)
-            self.screen.maximize(plots.big)
-        else:
-            plots.pick(number)
+        plots.pick(number)
+        self._fill_with(plots)
         plots.big.focus()
 
     def action_pane(self, number: int) -> None:
@@ -321,8 +333,7 @@ class LsshellApp(App[int]):
                 self.notify("no replay yet: replay FOLDER runs a session again", timeout=4)
                 return
             main.set_class(name == "replayed", "-replay")
-        if self.screen.maximized is not None:
-            self.screen.minimize()
+        self._fill_with(main.query_one(f"#{name}"))
         for pane in main.query(".pane"):
             pane.set_class(pane.id == name, "-shown")
         self._name_panes()
@@ -341,16 +352,19 @@ class LsshellApp(App[int]):
             pane.border_subtitle = "  ".join(others) if one else ""
 
     def action_fill(self) -> None:
-        if self.screen.maximized is not None:
-            self.screen.minimize()
-            return
-        focused = self.focused
-        pane: Widget | None = focused if focused is not None and focused.has_class("pane") else None
-        if pane is None:
-            plots = self._main.query_one(Plots)
-            pane = focused if isinstance(focused, PlotPane) else plots.big
-        self.screen.maximize(pane, container=False)
+        main, focused = self._main, self.focused
+        main.toggle_class("-full")
+        pane = focused if focused is not None and focused.has_class("pane") else None
+        if isinstance(focused, PlotPane):
+            main.query_one(Plots).pick(focused.number)
+        self._fill_with(pane or main.query_one(Plots))
+
+    def _fill_with(self, pane: Widget) -> None:
+        """Where one pane fills the body, this one does."""
+        for other in self._main.query("#body > *"):
+            other.set_class(other is pane and self._main.has_class("-full"), "-filled")
         self._dirty = True
+        self.call_after_refresh(self._tick)
 
     def action_log_scale(self) -> None:
         self._main.query_one(Plots).toggle_log()

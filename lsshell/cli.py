@@ -223,7 +223,7 @@ def replay(
         return INTERRUPTED
     if found.failed is not None:
         return FAILED
-    if found.difference is not None:
+    if check and found.difference is not None:
         printer.notice(f"differs: {found.difference}")
         return DIFFERS
     if check:

@@ -86,25 +86,25 @@ def _candidates(words: list[str], session: Session | None) -> Iterator[str]:
         if named[before].wants_file:
             yield from _files(current)
         return
-    position = _position(words, named)
+    at = position(words, named)
     positional = [o for o in options if o.positional]
-    if position < len(positional):
-        yield from positional[position].choices
-        yield from _known(name, position, session)
-        if positional[position].wants_file or (name == "data" and position == 0):
+    if at < len(positional):
+        yield from positional[at].choices
+        yield from _known(name, at, session)
+        if positional[at].wants_file or (name == "data" and at == 0):
             yield from _files(current)
 
 
-def _position(words: list[str], named: dict[str, Option]) -> int:
+def position(words: list[str], named: dict[str, Option]) -> int:
     """Which positional argument the last word is: options and their values do not count."""
-    position, k = 0, 1
+    place, k = 0, 1
     while k < len(words) - 1:
         if words[k].startswith("--"):
             alone = "=" in words[k] or (words[k] in named and named[words[k]].flag)
             k += 1 if alone else 2
         else:
-            position, k = position + 1, k + 1
-    return position
+            place, k = place + 1, k + 1
+    return place
 
 
 def _known(name: str, position: int, session: Session | None) -> Iterator[str]:

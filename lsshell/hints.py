@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lsshell.completion import typed_words
+from lsshell.completion import position, typed_words
 from lsshell.sessions.commands import VOCABULARY
 
 if TYPE_CHECKING:
     from lsshell.sessions.session import Session
+    from lsshell.sessions.vocabulary import Option
 
 
 def hint(text: str, session: Session | None = None) -> tuple[str, str]:
@@ -23,7 +24,7 @@ def hint(text: str, session: Session | None = None) -> tuple[str, str]:
     if name not in VOCABULARY.commands:
         found = [c for c in VOCABULARY.commands if c.startswith(name)]
         if len(found) == 1:
-            return VOCABULARY.usage(found[0]), VOCABULARY.summary(found[0])
+            return _usage(found[0], VOCABULARY.options(found[0])), VOCABULARY.summary(found[0])
         return "  ".join(found), "" if found else "no such command"
     options = VOCABULARY.options(name)
     named = {n: o for o in options for n in o.names}
@@ -36,4 +37,15 @@ def hint(text: str, session: Session | None = None) -> tuple[str, str]:
     begun = [n for n in named if n.startswith(words[-1])] if words[-1].startswith("-") else []
     if begun:
         return "  ".join(begun), named[begun[0]].help if len(begun) == 1 else ""
-    return VOCABULARY.usage(name), VOCABULARY.summary(name)
+    placed = [o for o in options if o.positional and o.names]
+    at = position(words, named) if len(words) > 1 else len(placed)
+    why = f"{placed[at].names[0]}: {placed[at].help}" if at < len(placed) else ""
+    others = " ".join(o.names[0] for o in options if not o.positional)
+    return _usage(name, options), "  ".join((why or VOCABULARY.summary(name), others)).strip()
+
+
+def _usage(name: str, options: list[Option]) -> str:
+    """`goto WHERE`, `reg [NAME] [WEIGHT]`: what has its place."""
+    placed = [o for o in options if o.positional and o.names]
+    words = [o.names[0] if o.required else f"[{o.names[0]}]" for o in placed]
+    return " ".join([name, *words])

@@ -25,6 +25,7 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bo
 
     legend = [] if bare else _legend(figure, width, colour=colour)
     plotext.clear_figure()
+    plotext.limit_size(False, False)  # of what it takes the terminal to be
     plotext.theme("clear")
     plotext.plotsize(width, height - len(legend))
     if not bare:
@@ -46,6 +47,7 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bo
         if series.style == "mark":
             continue
         if series.shade is not None:
+            plotext.plot(series.x, series.y, marker="braille", color="gray")
             levels = [_level(v, least, most) for v in series.shade]
             for step, shade in enumerate(_RAMP):
                 chosen = [i for i, level in enumerate(levels) if level == step]

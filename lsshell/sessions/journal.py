@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -138,6 +140,34 @@ class Journal:
         """After `commands` commands read back from disk."""
         self._command = commands - 1
 
+    def copied(self, folder: Path) -> Journal:
+        """A whole copy in a new folder, open to go on where this one is; this one stays open.
+
+        Raises SessionError, and leaves nothing behind, where it cannot be made.
+        """
+        refuse_occupied(folder)
+        target = folder.resolve()
+        if target.is_relative_to(self.folder.resolve()):
+            raise SessionError(f"{folder} lies inside the session itself; give another folder")
+        if target == Path.cwd():
+            raise SessionError(f"{folder} is the working directory; give a folder in it")
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        ours = [temporary]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(self.folder, temporary, ignore=shutil.ignore_patterns(".*"))
+            temporary.replace(target)
+            ours.append(target)
+            copy = Journal(folder, None)
+        except BaseException as e:
+            for made in ours:
+                shutil.rmtree(made, ignore_errors=True)
+            if isinstance(e, OSError):
+                raise SessionError(f"the session cannot be kept in {folder}: {_why(e)}") from e
+            raise
+        copy._command, copy._searched = self._command, set(self._searched)
+        return copy
+
     def close(self) -> None:
         """Releases the lock (its file stays: who removes it may remove another's)."""
         self._script.close()
@@ -259,5 +289,17 @@ def new_folder(root: Path, name: str) -> Path:
     raise AssertionError  # unreachable: count never ends
 
 
+def make_folder(folder: Path) -> None:
+    """Raises SessionError where the folder is not there and cannot be made, or not written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SessionError(f"the session folder {folder} cannot be made: {_why(e)}") from e
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SessionError(f"the session folder {folder} cannot be written: Permission denied")
+
+
 def _why(e: OSError) -> str:
+    if isinstance(e, shutil.Error):  # (from, to, why) of each file; one is enough
+        return str(e.args[0][0][2])
     return os.strerror(e.errno) if e.errno else str(e)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lsshell.sessions.errors import SessionError
-from lsshell.sessions.journal import Entry, read_record
+from lsshell.sessions.journal import SCRIPT, Entry, Record, read_record
 from lsshell.sessions.reply import Outcome
 from lsshell.sessions.results import flatten
-from lsshell.sessions.session import Session, header, use_threads
+from lsshell.sessions.session import Session, header, threads_kept_on_failure, use_threads
 
 # Everything in the header that decides whether results are the same bit for bit.
 DECISIVE = ("lsshell", "torch", "machine", "accelerator", "threads")
@@ -33,13 +35,14 @@ UNCOMPARED_ELSEWHERE = (
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The first result that came out differently."""
+class Compared:
+    """A recorded result beside the one that came out now; in words, as a difference."""
 
     entry: Entry
     name: str
     recorded: Any
     found: Any
+    same: bool
 
     def __str__(self) -> str:
         line = self.entry.line
@@ -52,13 +55,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Commands run, results compared, whether bit for bit (or why not), and what differed."""
+    """Commands run, results compared, and how many of them differ, with the first that does.
+
+    elsewhere: why they were not compared bit for bit; failed: the command it ended with;
+    interrupted: the user stopped it.
+    """
 
     commands: int
     compared: int
     elsewhere: tuple[str, ...]
-    difference: Difference | None
+    difference: Compared | None
+    differences: int = 0
     failed: Outcome | None = None
+    interrupted: bool = False
 
 
 def replay(
@@ -66,45 +75,112 @@ def replay(
     session: Session,
     *,
     check: bool,
-    outcome: Callable[[Outcome], None] = lambda outcome: None,
+    outcome: Callable[[Outcome], None] | None = None,
+    compared: Callable[[Compared], None] = lambda compared: None,
 ) -> Replayed:
     """Runs a session folder or script in `session`; with `check`, stops at the first difference.
 
     Results must be the same bit for bit where versions, machine and threads are; otherwise within
-    TOLERANCES. A walk that was interrupted, killed or timed is run for as many steps as it took.
+    TOLERANCES. A walk that was paused, interrupted, killed or timed is run for as many steps as it
+    took. `compared` is told of every result that is compared. Raises SessionError where there is
+    nothing to read, or nothing to check.
     """
+    record = _recorded(path, check=check)
+    elsewhere = _prepare(session, path, record.header)
+    return _run_again(record, session, elsewhere, check, outcome, compared)
+
+
+def replay_in_place(path: Path, session: Session, *, check: bool, speed: float | None) -> Replayed:
+    """`session` ends and goes on as a new one, in which the session or script is run again.
+
+    `speed`: at most so many recorded steps a second. Those told of `session` are told of it all.
+    SessionError is raised, with nothing changed, where there is nothing to read or to check, or
+    the new session cannot be written.
+    """
+    record = _recorded(path, check=check)
+    fresh = Session(name=f"{_name(path)}-replay", record=session.record)
+    with threads_kept_on_failure():
+        elsewhere = _prepare(fresh, path, record.header)
+        fresh.engine.cancel, fresh.engine.pause = session.engine.cancel, session.engine.pause
+        fresh.open_journal()
+    session.take_over(fresh)
+    session.pace = speed
+    try:
+        return _run_again(record, session, elsewhere, check, None, session.compared)
+    finally:
+        session.pace = None
+
+
+def _recorded(path: Path, *, check: bool) -> Record:
     record = read_record(path)
     if check and not any(entry.results for entry in record.entries):
         raise SessionError(f"{path} holds no recorded results to check against: `lsshell run` it")
-    elsewhere = _prepare(session, path, record.header)
+    return record
+
+
+def _name(path: Path) -> str:
+    """What a recorded session or script was called."""
+    path = path.resolve()
+    name = path.parent.name if path.name == SCRIPT else path.name if path.is_dir() else path.stem
+    return re.sub(r"^\d{4}-\d\d-\d\d-|-replay(-\d+)?$", "", name) or "session"
+
+
+def _run_again(
+    record: Record,
+    session: Session,
+    elsewhere: tuple[str, ...],
+    check: bool,
+    outcome: Callable[[Outcome], None] | None,
+    told: Callable[[Compared], None],
+) -> Replayed:
     commands = compared = 0
-    for entry in record.entries:
-        session.step_limit = _limit(entry)
-        result = session.execute(entry.line, outcome)
-        session.step_limit = None
-        if result is None:
-            continue
-        commands += 1
-        if result.failure is not None:
-            return Replayed(commands, compared, elsewhere, None, result)
-        assert result.reply is not None
-        if result.reply.interrupted or result.reply.quits:
-            break
-        if "resumed" in entry.notes or (entry.results or {}).get("reason") == "interrupted":
-            session.engine.forget_walker()
-        if check and entry.results is not None:
-            given = flatten(result.reply.checked)
-            count, difference = _compare(entry, given, exact=not elsewhere)
-            compared += count
-            if difference is not None:
-                return Replayed(commands, compared, elsewhere, difference)
-    return Replayed(commands, compared, elsewhere, None)
+    differences: list[Compared] = []
+    failed, interrupted = None, False
+    with session.running_again(recorded=bool(record.header)):
+        for entry in record.entries:
+            if interrupted := session.cancelled:
+                break
+            with _cut_as(entry, session):
+                result = session.execute(entry.line, outcome)
+            if result is None:
+                continue
+            commands += 1
+            if result.reply is None:
+                interrupted = session.cancelled
+                failed = None if interrupted else result
+                break
+            if result.reply.interrupted or result.reply.quits:
+                interrupted = result.reply.interrupted
+                break
+            if "resumed" in entry.notes or (entry.results or {}).get("reason") == "interrupted":
+                session.forget_walker()
+            found = _compare(entry, flatten(result.reply.checked), exact=not elsewhere)
+            for one in found:
+                told(one)
+            compared += len(found)
+            differences += [one for one in found if not one.same]
+            if check and differences:
+                break
+    first = differences[0] if differences else None
+    return Replayed(commands, compared, elsewhere, first, len(differences), failed, interrupted)
+
+
+@contextlib.contextmanager
+def _cut_as(entry: Entry, session: Session) -> Iterator[None]:
+    """A command that did not end by itself takes as many steps (or epochs) again, and says so."""
+    results = entry.results or {}
+    if _cut_short(results):
+        session.step_limit = results.get("steps", results.get("epochs"))
+        session.cut_reason = results["reason"]
+    try:
+        yield
+    finally:
+        session.step_limit = session.cut_reason = None
 
 
 def _prepare(session: Session, path: Path, recorded: Mapping[str, str]) -> tuple[str, ...]:
     """Same threads and search folders as the record; says in what this machine differs."""
     use_threads(recorded)
-    session.replaying = bool(recorded)
     session.search = [path.resolve() if path.is_dir() else path.resolve().parent]
     session.search_as(recorded)
     here = header()
@@ -115,39 +191,28 @@ def _prepare(session: Session, path: Path, recorded: Mapping[str, str]) -> tuple
     )
 
 
-def _limit(entry: Entry) -> int | None:
-    """How many steps (or epochs) to take of a command that did not end by itself."""
-    results = entry.results or {}
-    if not _cut_short(results):
-        return None
-    return results.get("steps", results.get("epochs"))
-
-
 def _cut_short(results: Mapping[str, Any]) -> bool:
     reason = str(results.get("reason", ""))
     return (
-        reason in ("interrupted", "killed")
+        reason in ("interrupted", "paused", "killed")
         or reason.startswith("failed")
         or (reason.endswith("seconds are over"))
     )
 
 
-def _compare(
-    entry: Entry, found: Mapping[str, Any], *, exact: bool
-) -> tuple[int, Difference | None]:
+def _compare(entry: Entry, found: Mapping[str, Any], *, exact: bool) -> list[Compared]:
     results = dict(entry.results or {})
     if _cut_short(results):
         results.pop("reason")
-    count = 0
+    compared = []
     for name, recorded in results.items():
         last = name.rpartition(".")[2]
         if not exact and (last in UNCOMPARED_ELSEWHERE or isinstance(recorded, str)):
             continue
-        count += 1
         value = found.get(name)
-        if not _same(last, recorded, value, exact=exact):
-            return count, Difference(entry, name, recorded, value)
-    return count, None
+        same = _same(last, recorded, value, exact=exact)
+        compared.append(Compared(entry, name, recorded, value, same))
+    return compared
 
 
 def _same(name: str, recorded: Any, found: Any, *, exact: bool) -> bool:

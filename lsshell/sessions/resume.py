@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsshell.sessions.commands import VOCABULARY
-from lsshell.sessions.errors import SessionError
+from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import Entry, Journal, read_record
 from lsshell.sessions.language import split_words
 from lsshell.sessions.results import flatten
-from lsshell.sessions.session import Session, use_threads
+from lsshell.sessions.session import Session, threads_kept_on_failure, use_threads
 
 if TYPE_CHECKING:
     from lsshell.sessions.reply import Reply
@@ -44,12 +44,25 @@ def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
                 notices += _restore(session, entry, index, made.get(index, []))
         journal.go_on(len(record.entries))
         notices += _close_cut_off(session, journal, record.entries, record.steps)
-        journal.note("resumed")
-        session.engine.forget_walker()
+        session.forget_walker()
     except BaseException:
         journal.close()
         raise
     return session, notices
+
+
+def resume_in_place(folder: Path, session: Session) -> list[str]:
+    """`session` ends and goes on as the one in `folder`; gives notices for people.
+
+    Where that one cannot be opened, SessionError says why, and `session` stands as it was.
+    """
+    at_hand = session.journal
+    if at_hand is not None and at_hand.folder.resolve() == folder.resolve():
+        raise CommandError(f"{folder} is the session at hand: there is nothing to resume")
+    with threads_kept_on_failure():
+        other, notices = resume(folder)
+    session.take_over(other)
+    return notices
 
 
 def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, Any]]) -> list[str]:

@@ -5,24 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lsshell
+from lsshell.engine.events import Stepped
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
-from lsshell.sessions.journal import FORMAT, Journal, new_folder
+from lsshell.sessions.journal import (
+    FORMAT,
+    Journal,
+    make_folder,
+    new_folder,
+    refuse_occupied,
+)
 from lsshell.sessions.language import Failure, Line, Word, assignment, split_words, spoken
 from lsshell.sessions.reply import Outcome, Reply
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
     from lsshell.engine.events import Event
+    from lsshell.sessions.replay import Compared
 
 SESSIONS_VARIABLE = "LSSHELL_SESSIONS"
 DEBUG_VARIABLE = "LSSHELL_DEBUG"
@@ -56,8 +65,13 @@ class Session:
         self.search: list[Path] = []
         self.modules: Path | None = None  # where `model module:factory` looks; None: here
         self.step_limit: int | None = None
+        self.cut_reason: str | None = None  # why the walk ended on record that step_limit cuts
         self.replaying = False
+        self.pace: float | None = None  # at most so many recorded steps a second
+        self.compared: Callable[[Compared], None] = lambda compared: None
+        self._next_step = 0.0  # when `pace` allows it
         self._silent = False
+        self._executing = self._running_again = False
         self._written: dict[Path, Path] = {}  # while replaying: what was asked for → what was made
         self._engine: Engine | None = None
         self._sourcing: list[Path] = []
@@ -85,12 +99,26 @@ class Session:
         point = getattr(event, "point", None)
         if point is not None and self.journal is not None and not self._silent:
             self.journal.point(point.as_dict())
+        if self.pace is not None and isinstance(event, Stepped):
+            self._keep_pace(self.pace)
         self.listen(event)
+
+    def _keep_pace(self, pace: float) -> None:
+        """Waits until the step is due; no longer once the command is asked to stop."""
+        left = self._next_step - time.monotonic()
+        if left > 0:
+            self.engine.cancel.wait(min(left, threading.TIMEOUT_MAX))
+        self._next_step = time.monotonic() + 1 / pace
 
     def cancel(self) -> None:
         """Asks the command under way to stop at a valid point; from any thread."""
         if self._engine is not None:
             self._engine.cancel.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the line under way was asked to stop."""
+        return self._engine is not None and self._engine.cancel.is_set()
 
     def pause(self) -> None:
         """Asks the walk under way to end after its step, keeping what its stepper has learned."""
@@ -100,18 +128,22 @@ class Session:
     # -- executing ---------------------------------------------------------------------------
 
     def execute(
-        self, line: Line, outcome: Callable[[Outcome], None] = lambda outcome: None
+        self, line: Line, outcome: Callable[[Outcome], None] | None = None
     ) -> Outcome | None:
         """Executes a line and tells `outcome` of it (and of each line of a sourced file).
 
-        Blank lines and comments give None. A failure leaves the state as it was; it is in the
+        Within another line it may be None: whoever is told of that one. Blank lines and comments give None. A failure leaves the state as it was; it is in the
         outcome, never raised. SessionError is raised where the session cannot be written.
         """
-        before, self._outcomes = self._outcomes, outcome
+        told, within = self._outcomes, self._executing
+        self._outcomes, self._executing = outcome or told, True
+        if not within and self._engine is not None:
+            self._engine.cancel.clear()
+            self._engine.pause.clear()
         try:
             return self._execute(line)
         finally:
-            self._outcomes = before
+            self._outcomes, self._executing = told, within
 
     def _execute(self, line: Line) -> Outcome | None:
         began = time.perf_counter()
@@ -127,7 +159,7 @@ class Session:
         self.history.append(text)
         talk = command.kind == "talk" or self._silent
         if not talk:
-            self._open_journal()
+            self.open_journal()
             if self.journal is not None:
                 self.journal.begin(text)
         try:
@@ -139,12 +171,25 @@ class Session:
             if self.journal is not None and not talk:
                 self._write_failure(text, "stopped at once")
                 if self.journal.steps_of_command:
-                    self.journal.note("resumed")
-                    self.engine.forget_walker()
+                    self.forget_walker()
             raise
         if self.journal is not None and not talk:
-            self.journal.end(reply.checked)
+            self.journal.end(self._recorded(reply))
         return self._tell(Outcome(line, name, time.perf_counter() - began, reply=reply))
+
+    def _recorded(self, reply: Reply) -> Mapping[str, Any]:
+        """What goes into the script; what a replay cuts short says why, to be cut short again."""
+        checked = reply.checked
+        taken = checked.get("steps", checked.get("epochs"))
+        if self.cut_reason is None or reply.interrupted or taken != self.step_limit:
+            return checked
+        return {**checked, "reason": self.cut_reason}
+
+    def forget_walker(self) -> None:
+        """The next walk knows nothing of the last, here and wherever this session is replayed."""
+        if self.journal is not None:
+            self.journal.note("resumed")
+        self.engine.forget_walker()
 
     def _tell(self, outcome: Outcome) -> Outcome:
         self._outcomes(outcome)
@@ -154,9 +199,6 @@ class Session:
         """Runs a command; everything a user can cause comes out as CommandError."""
         from lsshell.engine.errors import Cancelled, EngineError
 
-        if self._engine is not None:
-            self._engine.cancel.clear()
-            self._engine.pause.clear()
         try:
             return call(self)
         except EngineError as e:
@@ -210,9 +252,10 @@ class Session:
             raise CommandError(f"{file} includes itself ({chain})")
         lines = read_lines(path)
         self._sourcing.append(path.resolve())
-        self.search.insert(0, path.resolve().parent)
         try:
             for line in lines:
+                if self.cancelled:
+                    return Reply({"file": str(file)}, interrupted=True)
                 outcome = self._execute(line)
                 if outcome is not None and outcome.failure is not None:
                     raise CommandError(f"stopped at {outcome.failure}")
@@ -223,13 +266,11 @@ class Session:
                         break
         finally:
             self._sourcing.pop()
-            self.search.pop(0)
         return Reply({"file": str(file)})
 
     def begin_script(self, path: Path) -> None:
         """The lines that follow are those of this script: it may not include itself."""
         self._sourcing.append(path.resolve())
-        self.search.append(path.resolve().parent)
 
     def set_variable(self, text: str) -> tuple[str, str]:
         """`name=value` for `${name}` in later lines."""
@@ -250,7 +291,7 @@ class Session:
             return self._written[file.resolve()]
         if file.exists() and not (self.replaying and self.search):
             return file
-        for base in self.search:
+        for base in (*(script.parent for script in reversed(self._sourcing)), *self.search):
             if (base / file).exists():
                 if self.journal is not None and not self._silent:
                     self.journal.search_too(base)
@@ -268,6 +309,7 @@ class Session:
         """A file to write: as said, but inside the session's folder when replaying."""
         file = expanded(file)
         if not self.replaying:
+            self._written.pop(file.resolve(), None)
             return file
         if self.journal is None:
             raise CommandError(f"{file} is not written while replaying")
@@ -285,15 +327,75 @@ class Session:
         finally:
             self._silent = False
 
+    @contextlib.contextmanager
+    def running_again(self, *, recorded: bool) -> Iterator[None]:
+        """Executes a script from its beginning; `recorded` says that it is a session's."""
+        before = self.replaying, self._sourcing, self._running_again
+        self.replaying, self._sourcing, self._running_again = recorded, [], True
+        self._next_step = 0.0
+        try:
+            yield
+        finally:
+            self.replaying, self._sourcing, self._running_again = before
+
+    # -- one session in the place of another -------------------------------------------------
+
+    def refuse_within(self) -> None:
+        """Raises CommandError in the middle of a replay: the session it runs in must stay."""
+        if self._running_again or self._silent:
+            raise CommandError("this cannot be part of what is replayed or resumed")
+
+    def take_over(self, other: Session) -> None:
+        """Ends this session and goes on as `other`, which is nobody's from then on.
+
+        Whoever is told of events, outcomes and comparisons here is told of those to come.
+        """
+        self.close()
+        self.folder, self.name, self.record = other.folder, other.name, other.record
+        self.variables, self.history = other.variables, other.history
+        self.search, self.modules, self._written = other.search, other.modules, other._written
+        other.engine.listen = self._hear
+        self._engine = other.engine
+        self.journal, other.journal = other.journal, None
+
+    def save_as(self, folder: Path) -> None:
+        """Keeps this session in a new folder: what there is so far, and all that follows.
+
+        The old folder stays as it is. Raises SessionError, with nothing changed, where the folder
+        is occupied or cannot be written.
+        """
+        folder = expanded(folder)
+        if self.journal is None:
+            if not self.record:
+                raise CommandError("this session is not recorded: there is nothing to keep")
+            refuse_occupied(folder)
+            make_folder(folder)
+            self.folder = folder
+            return
+        old = self.journal
+        self.journal = old.copied(folder)
+        self.folder = folder
+        if self._engine is not None:
+            self._engine.path.store.folder = self.journal.points_folder
+        for asked, made in self._written.items():
+            if made.is_relative_to(old.folder):
+                self._written[asked] = folder / made.relative_to(old.folder)
+        with contextlib.suppress(OSError):
+            old.close()
+
     # -- the journal -------------------------------------------------------------------------
 
-    def _open_journal(self) -> None:
+    def open_journal(self) -> None:
+        """Begins to write, if that is wanted and not done yet; SessionError where it cannot be."""
         if self.journal is not None or not self.record:
             return
         if self.folder is None:
             root = Path(os.environ.get(SESSIONS_VARIABLE, "sessions"))
             self.folder = new_folder(root, self.name)
-        self.journal = Journal(self.folder, header())
+        here = header()
+        self.journal = Journal(self.folder, here | {"folder": str(self.modules or here["folder"])})
+        if self.modules is not None:
+            self.journal.search_too(Path.cwd())
         if self._engine is not None:
             self._engine.path.store.folder = self.journal.points_folder
 
@@ -359,6 +461,19 @@ def use_threads(recorded: Mapping[str, str]) -> None:
 
     if recorded.get("threads", "").isdigit():
         torch.set_num_threads(int(recorded["threads"]))
+
+
+@contextlib.contextmanager
+def threads_kept_on_failure() -> Iterator[None]:
+    """Where the block fails, there are as many threads afterwards as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    except BaseException:
+        torch.set_num_threads(before)
+        raise
 
 
 def read_lines(path: Path) -> list[Line]:

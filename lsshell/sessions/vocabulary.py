@@ -154,14 +154,6 @@ class Vocabulary:
                 found.append(option)
         return found
 
-    def usage(self, name: str) -> str:
-        """`goto WHERE`, `walk [--steps] [--method] …`."""
-        words = []
-        for option in self.options(name):
-            spelled = option.names[0] if option.names else "--KEYWORD"
-            words.append(spelled if option.required else f"[{spelled}]")
-        return " ".join([name, *words])
-
     def summary(self, name: str) -> str:
         """The first line on a command."""
         return _summary(self.commands[name].function)

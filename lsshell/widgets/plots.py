@@ -68,7 +68,7 @@ class PlotPane(Widget, can_focus=True):
         self._figure, self._empty = figure, empty
         log = " log" if self.logarithmic else ""
         name = NAMES[self.what] if self.big or not latest else _SHORT[self.what]
-        self.border_title = "  ".join(t for t in (f"{self.number} {name}{log}", latest) if t)
+        self.border_title = "  ".join(filter(None, (f"{self.number} {name}{log}".strip(), latest)))
         self._render_strips()
         self.refresh()
 

@@ -111,8 +111,8 @@ class Driven:
 
     @property
     def log(self) -> str:
-        """What the log shows."""
-        return "\n".join(strip.text.rstrip() for strip in self.app._main.query_one(Log).lines)
+        """What the log shows, its lines not yet broken for the screen."""
+        return "\n".join(text.plain for text in self.app._main.query_one(Log)._texts)
 
     @property
     def logged(self) -> list[str]:

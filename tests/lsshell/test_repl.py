@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     begun: list[Terminal] = []
 
     def begin(*words: str, **how: object) -> Terminal:
-        terminal = Terminal(tmp_path, *words, **how)
+        terminal = Terminal(tmp_path, *(words or ("repl",)), **how)
         begun.append(terminal)
         terminal.wait_for_prompt()
         return terminal
@@ -200,7 +200,7 @@ class Conversation:
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
     folder = tmp_path_factory.mktemp("interrupted")
-    terminal = Terminal(folder, columns=80, rows=30)
+    terminal = Terminal(folder, "repl", columns=80, rows=30)
     progress = []
 
     def begin(command: str) -> None:

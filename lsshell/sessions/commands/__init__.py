@@ -1,6 +1,12 @@
 """The vocabulary: one typed, documented function a command, over Session and Engine."""
 
-from lsshell.sessions.commands import conversation, problem, views, walking  # noqa: F401 - register
+from lsshell.sessions.commands import (  # noqa: F401 - register
+    conversation,
+    files,
+    problem,
+    views,
+    walking,
+)
 from lsshell.sessions.vocabulary import VOCABULARY
 
 __all__ = ["VOCABULARY"]
