@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SESSION ?= sessions/demo-$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: demo test benchmark clean
+.PHONY: demo test benchmark pictures clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/lsshell run examples/quickstart.lss --session $(SESSION)
@@ -18,6 +18,10 @@ test: $(VENV)/installed
 
 benchmark: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/walk.py
+	$(VENV)/bin/python benchmarks/app.py
+
+pictures: $(VENV)/installed
+	$(VENV)/bin/python docs/screenshots.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

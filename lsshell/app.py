@@ -52,7 +52,7 @@ DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "ansi-dark"
 class LsshellApp(App[int]):
     """Keys, clicks and typed lines become commands; events become pictures."""
 
-    CSS_PATH = "lsshell.tcss"
+    CSS_PATH = FilePath(__file__).with_name("lsshell.tcss")
     TITLE = "lsshell"
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
@@ -99,6 +99,7 @@ class LsshellApp(App[int]):
     ) -> None:
         """`folder`: where the session goes; `lines`: what is executed first, without a welcome."""
         super().__init__()
+        self.set_reactive(App.theme, self._theme_to_begin())
         self.worker = Worker(lambda: self.post_message(Woken()), folder, assignments=assignments)
         self.projector = Projector(lambda: self.post_message(Woken()))
         self.folder = ""  # of the session, once it is closed
@@ -116,28 +117,30 @@ class LsshellApp(App[int]):
 
     def compose(self) -> ComposeResult:
         yield Status(id="status")
-        with Container(id="body"):
-            yield Plots(id="plots")
-            yield Regularizers(id="regularizers", classes="pane -shown")
-            yield Steps(id="steps", classes="pane")
-            yield Branches(id="branches", classes="pane")
-            yield Replayed(id="replayed", classes="pane")
-            yield Log(id="log", classes="pane")
+        yield Container(id="body")
         yield Activity(id="activity")
         yield CommandLine(id="command")
-        yield Footer(show_command_palette=False, compact=True)
         yield Static("", id="too-small")
 
     def on_mount(self) -> None:
         self._take_signals()
-        self.theme = self._theme_to_begin()
-        self.query_one(Regularizers).focus()
         if self._welcome:
             self._show_welcome()
         self.call_after_refresh(self._begin)
 
-    def _begin(self) -> None:
-        """After the first frame: torch is imported, in the worker's thread."""
+    async def _begin(self) -> None:
+        """After the first frame: the panes, then torch in the worker's thread."""
+        await self._main.query_one("#body").mount(
+            Plots(id="plots"),
+            Regularizers(id="regularizers", classes="pane -shown"),
+            Steps(id="steps", classes="pane"),
+            Branches(id="branches", classes="pane"),
+            Replayed(id="replayed", classes="pane"),
+            Log(id="log", classes="pane"),
+        )
+        await self._main.mount(Footer(show_command_palette=False, compact=True))
+        self._main.query_one(Regularizers).focus()
+        self._name_panes()
         self.worker.start()
         if self._lines:
             self.worker.submit(*self._lines)
@@ -401,7 +404,8 @@ class LsshellApp(App[int]):
         self._main.query_one("#too-small", Static).update(
             f"lsshell needs {least} characters;\nthis terminal has {width}×{height}."
         )
-        self.call_after_refresh(self._name_panes)
+        if self._main.query(Footer):
+            self.call_after_refresh(self._name_panes)
         self._dirty = True
 
     def action_keys(self) -> None:

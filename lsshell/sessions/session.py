@@ -132,8 +132,9 @@ class Session:
     ) -> Outcome | None:
         """Executes a line and tells `outcome` of it (and of each line of a sourced file).
 
-        Within another line it may be None: whoever is told of that one. Blank lines and comments give None. A failure leaves the state as it was; it is in the
-        outcome, never raised. SessionError is raised where the session cannot be written.
+        Within another line it may be None: whoever is told of that one. Blank lines and comments
+        give None. A failure leaves the state as it was; it is in the outcome, never raised.
+        SessionError is raised where the session cannot be written.
         """
         told, within = self._outcomes, self._executing
         self._outcomes, self._executing = outcome or told, True
@@ -392,10 +393,11 @@ class Session:
         if self.folder is None:
             root = Path(os.environ.get(SESSIONS_VARIABLE, "sessions"))
             self.folder = new_folder(root, self.name)
-        here = header()
-        self.journal = Journal(self.folder, here | {"folder": str(self.modules or here["folder"])})
-        if self.modules is not None:
-            self.journal.search_too(Path.cwd())
+        here = Path.cwd()
+        begun_in = self.modules or here  # a replay finds the modules there, and so will its own
+        self.journal = Journal(self.folder, header() | {"folder": str(begun_in)})
+        if begun_in != here:
+            self.journal.search_too(here)
         if self._engine is not None:
             self._engine.path.store.folder = self.journal.points_folder
 

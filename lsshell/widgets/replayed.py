@@ -11,7 +11,7 @@ from lsshell.widgets.rows import Cell, Rows
 if TYPE_CHECKING:
     from lsshell.sessions.replay import Compared
 
-_COMMAND, _NAME, _VALUE = 8, 24, 18
+_COMMAND, _NAME = 8, 16
 
 
 class Replayed(Rows):
@@ -44,23 +44,28 @@ class Replayed(Rows):
         return len(self._rows)
 
     def header(self, width: int) -> str:
+        value = _value_width(width)
         names = f"{'command':<{_COMMAND}} {'result':<{_NAME}}"
-        return f"   {names} {'recorded':>{_VALUE}} {'new':>{_VALUE}}"
+        return f"   {names} {'recorded':>{value}} {'new':>{value}}"
 
     def row(self, index: int, width: int) -> Sequence[Cell]:
-        found = self._rows[index]
+        found, value = self._rows[index], _value_width(width)
         command = found.entry.line.text.split()[0]
-        colour = "rows--good" if found.same else "rows--bad"
+        recorded, new = (_shown(v, value, found.same) for v in (found.recorded, found.found))
         return [
-            (" ✓ " if found.same else " ✗ ", colour),
-            (f"{command:<{_COMMAND}} {found.name:<{_NAME}.{_NAME}} ", ""),
-            (f"{_shown(found.recorded, found.same):>{_VALUE}} ", "rows--dim"),
-            (f"{_shown(found.found, found.same):>{_VALUE}}", "" if found.same else "rows--bad"),
+            (" ✓ " if found.same else " ✗ ", "rows--good" if found.same else "rows--bad"),
+            (f"{command:<{_COMMAND}.{_COMMAND}} {found.name:<{_NAME}.{_NAME}} ", ""),
+            (f"{recorded:>{value}} ", "rows--dim"),
+            (f"{new:>{value}}", "" if found.same else "rows--bad"),
         ]
 
 
-def _shown(value: Any, same: bool) -> str:
-    """Where two values differ, in all their digits."""
+def _value_width(width: int) -> int:
+    return max(8, min(24, (width - _COMMAND - _NAME - 6) // 2))
+
+
+def _shown(value: Any, width: int, same: bool) -> str:
+    """A value in the room there is; where two differ, in all their digits."""
     if isinstance(value, float):
-        return number(value, 10) if same else repr(value)
-    return str(value)[:_VALUE]
+        return number(value, width - 6) if same else repr(value)
+    return str(value)[:width]
