@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import Entry, Journal, read_record
-from lsshell.sessions.language import split_words
+from lsshell.sessions.language import Word, split_words
 from lsshell.sessions.results import flatten
 from lsshell.sessions.session import Session, threads_kept_on_failure, use_threads
 
@@ -80,12 +80,21 @@ def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, 
             _take_network(session, words[1].text, entry)
         if points:
             _restore_points(session, index, points)
+            _restore_origin(session, words, entry)
         return []
     outcome = session.execute(entry.line)
     if outcome is None or outcome.reply is None:
         why = "" if outcome is None else f": {outcome.failure}"
         raise SessionError(f"the session cannot be set up again{why}")
     return _changed(entry, outcome.reply)
+
+
+def _restore_origin(session: Session, words: list[Word], entry: Entry) -> None:
+    """What the engine says of where its parameters came from."""
+    if words[0].text == "load":
+        session.engine.origin = Path(words[1].text).name
+    elif words[0].text == "train":
+        session.engine.origin = f"trained {(entry.results or {}).get('epochs', '')} epochs"
 
 
 def _changed(entry: Entry, reply: Reply) -> list[str]:

@@ -218,6 +218,34 @@ def test_stopping_leaves_a_valid_point_and_all_steps(engine):
     assert result.end.test_loss is not None
 
 
+def test_a_walk_that_is_paused_goes_on_as_if_it_had_not_been(engine):
+    start = engine.path.here.step, engine.theta
+
+    def pause(event):
+        engine.events.append(event)
+        if isinstance(event, Progress) and event.task == "walk" and event.done == 7:
+            engine.pause.set()
+
+    engine.listen = pause
+    result = engine.walk(WalkRequest(steps=20))
+    assert (result.reason, result.steps) == ("paused", 7)
+    engine.pause.clear()
+    engine.listen = engine.events.append
+    rest = engine.walk(WalkRequest(steps=13))
+    paused = engine.theta.clone(), rest.end.gradients
+    engine.goto("start")
+    assert (engine.path.here.step, *engine.theta) == (start[0], *start[1])
+    whole = engine.walk(WalkRequest(steps=20))
+    assert torch.equal(engine.theta, paused[0])
+    assert whole.end.gradients == paused[1] - 1  # a walk begins by looking where it stands
+
+
+def test_a_walk_that_is_paused_before_it_begins_takes_no_step(engine):
+    engine.pause.set()
+    result = engine.walk(WalkRequest(steps=20))
+    assert (result.reason, result.steps) == ("paused", 0)
+
+
 def test_events_tell_everything_in_order(engine):
     engine.walk(WalkRequest(steps=10, record=5, measure=5))
     kinds = [type(e) for e in engine.events]

@@ -42,7 +42,6 @@ class Driven:
     def __init__(self, app: LsshellApp, pilot: Pilot[int]) -> None:
         self.app = app
         self.pilot = pilot
-        self.press = pilot.press
 
     # -- waiting -----------------------------------------------------------------------------
 
@@ -50,7 +49,7 @@ class Driven:
         """Waits until `seen()` holds."""
         deadline = time.monotonic() + PATIENCE
         while not seen():
-            assert time.monotonic() < deadline, f"never came: {what}\n{self.log}"
+            assert time.monotonic() < deadline, f"never came: {what}"
             await asyncio.sleep(0.01)
 
     async def idle(self) -> None:
@@ -65,6 +64,12 @@ class Driven:
         await self.pilot.pause()
 
     # -- hands -------------------------------------------------------------------------------
+
+    async def press(self, *keys: str) -> None:
+        """Presses keys by name, each when the one before it has had its effect."""
+        for key in keys:
+            self.app.post_message(events.Key(key, key if len(key) == 1 else None))
+            await self.pilot.pause()
 
     async def type(self, text: str) -> None:
         """Types characters where the focus is."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, OptionList, Select, Static, Tree
+from textual.widgets import Input, OptionList, Select, Static
 from textual_fspicker import FileOpen, FileSave
 
 import lsshell
-from lsshell.app import LsshellApp
 from lsshell.engine.vocabulary import REGULARIZERS
 from lsshell.screens.quit import Quit
 from lsshell.screens.reading import Reading
@@ -22,8 +21,10 @@ from lsshell.widgets.activity import Activity
 from lsshell.widgets.branches import Branches
 from lsshell.widgets.plots import Plots
 from lsshell.widgets.regularizers import Regularizers
+from lsshell.widgets.replayed import Replayed
 from lsshell.widgets.status import Status
 from lsshell.widgets.steps import Steps
+from lsshell.worker import Worker
 from tests.lsshell.driving import Driven, driven, played
 from tests.sessions.conversation import talk
 
@@ -34,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("trained") / "net.safetensors"
     talk(
         None,
-        "seed 3\ndata iris\nmodel mlp 4-8-3\ntrain --epochs 30 --rate 0.01\n" f"save {file}",
+        f"seed 3\ndata iris\nmodel mlp 4-8-3\ntrain --epochs 30 --rate 0.01\nsave {file}",
         record=False,
     )
     return file
@@ -459,8 +460,7 @@ async def test_a_session_is_saved_as_another_and_replayed_and_resumed(tmp_path, 
         there = app.session.engine.theta_hash()
         await app.enter("replay my-session")
         assert app.app._main.has_class("-replay")
-        await app.press("0")
-        assert "all agree" in str(app.app.focused.border_title)
+        assert "all agree" in str(app.app.query_one(Replayed).border_title)
         await app.enter("resume my-session")
         assert app.session.engine.theta_hash() == there
 
@@ -579,15 +579,15 @@ async def test_help_on_what_is_being_typed_stands_under_the_line():
 
 @played
 async def test_lines_typed_before_torch_is_there_wait_and_run_in_turn(monkeypatch, tmp_path):
-    begin = LsshellApp._begin
-    monkeypatch.setattr(LsshellApp, "_begin", lambda app: None)
+    start = Worker.start
+    monkeypatch.setattr(Worker, "start", lambda worker: None)
     async with driven(tmp_path / "s", wait=False) as app:
         for line in ("seed 3", "data iris", "load net.safetensors"):
             await app.enter(line, wait=False)
         activity = app.app.query_one(Activity)
         await app.until(lambda: "3 waiting: seed 3" in activity.render().plain, "waiting lines")
         assert "loading torch" in activity.render().plain
-        begin(app.app)
+        start(app.app.worker)
         await app.idle()
         assert app.script == ["seed 3", "data iris", "load net.safetensors"] == app.logged
 

@@ -42,10 +42,11 @@ SAID = (
 
 
 class Still(LsshellApp):
-    """The app at one moment: nothing works behind it, and no clock ticks."""
+    """The app at one moment: nothing works behind it."""
 
-    def _begin(self) -> None:
-        """Without a worker."""
+    async def _begin(self) -> None:
+        self.worker.start = lambda: None
+        await super()._begin()
 
 
 def test_every_picture_is_of_its_own_moment() -> None:

@@ -1,7 +1,9 @@
 """Sessions in which commands were stopped, at any gradient of a step, replay bit for bit."""
 
 import pytest
+import torch
 
+from lsshell.engine.events import Stepped
 from lsshell.sessions.journal import read_record
 from lsshell.sessions.replay import replay
 from lsshell.sessions.session import Session
@@ -42,6 +44,50 @@ def test_a_walk_after_walks_that_were_stopped_within_a_step_replays(tmp_path, me
             (found,) = results(session, f"walk --steps 100000 --method {method}")
         assert found["reason"] == "interrupted"
     results(session, f"walk --steps 5 --method {method}")
+    session.close()
+    assert replayed(tmp_path / "said", tmp_path) is None
+
+
+class Pause:
+    """Pauses a walk after its n-th step from now."""
+
+    def __init__(self, session, steps):
+        self.session, self.left = session, steps
+
+    def __enter__(self):
+        self.session.listen = self.hear
+
+    def __exit__(self, *error):
+        self.session.listen = lambda event: None
+
+    def hear(self, event):
+        self.left -= isinstance(event, Stepped)
+        if self.left == 0:
+            self.session.pause()
+
+
+@pytest.mark.parametrize("method", ["gradient", "quasi-newton", "paper"])
+def test_walks_that_were_paused_replay_and_keep_what_the_stepper_has_learned(tmp_path, method):
+    session = talk(tmp_path / "said", SETUP)
+    for steps in (3, 5):
+        with Pause(session, steps):
+            (found,) = results(session, f"walk --steps 100000 --method {method}")
+        assert (found["reason"], found["steps"]) == ("paused", steps)
+    results(session, f"walk --steps 4 --method {method}")
+    theta = session.engine.theta.clone()
+    session.close()
+    assert replayed(tmp_path / "said", tmp_path) is None
+    whole = talk(tmp_path / "whole", f"{SETUP}\nwalk --steps 12 --method {method}")
+    assert torch.equal(whole.engine.theta, theta)
+    whole.close()
+
+
+def test_a_regulariser_switched_between_two_steps_replays(tmp_path):
+    session = talk(tmp_path / "said", SETUP)
+    with Pause(session, 4):
+        results(session, "walk --steps 100000 --method gradient")
+    results(session, "reg l1 0.1\nwalk --steps 5 --method gradient")
+    assert all(abs(p.loss - p.level) <= p.tolerance for p in session.engine.path.traversal())
     session.close()
     assert replayed(tmp_path / "said", tmp_path) is None
 
