@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lsshell.engine.projection import Projection
 
 TICK = 0.1
+PATIENCE = 10.0  # seconds that a step may take to stop when the app is left
 RATE_OVER = 2.0  # seconds that gradients per second are averaged over
 PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
 _TITLES = {"regularizers": "regularisers", "replayed": "replay"}
@@ -102,14 +103,14 @@ class LsshellApp(App[int]):
         self.set_reactive(App.theme, self._theme_to_begin())
         self.worker = Worker(lambda: self.post_message(Woken()), folder, assignments=assignments)
         self.projector = Projector(lambda: self.post_message(Woken()))
-        self.folder = ""  # of the session, once it is closed
         self._lines = lines
         self._welcome = welcome and not lines
         self._budget = Budget()
-        self._seen = -1
-        self._dirty = True
+        self._seen: object = None  # what was on the screen at the last drawing
+        self._dirty = True  # drawn at once, whatever it costs: the user did something
         self._view = View()
         self._traversal: Traversal | None = None
+        self._leaving: float | None = None
         self._walks: str | None = None  # the command under way
         self._spent: deque[tuple[float, int]] = deque()
         self._typed: deque[str] = deque(maxlen=100)
@@ -175,23 +176,26 @@ class LsshellApp(App[int]):
             self._main.query_one(CommandLine).use(worker.session)
         while worker.said:
             self._hear(worker.said.popleft())
-        self._main.query_one(Activity).show(worker)
         job = worker.running
         walks = job.word if job is not None else None
         if walks != self._walks:
             self._walks = walks
             self.refresh_bindings()
-        if worker.changes != self._seen or self._dirty:
-            walking = worker.running is not None
-            if self._budget.allows(walking=walking):
-                self._seen, self._dirty = worker.changes, False
-                self._look(walking)
+        seen = (worker.changes, worker.progress, worker.waiting)
+        if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
+            self._seen, self._dirty = seen, False
+            self._main.query_one(Activity).show(worker)
+            self._look(walking=job is not None)
+        if self._leaving is not None:
+            late = time.monotonic() - self._leaving > PATIENCE
+            if worker.running is None or late:
+                self.exit(0)
 
     @property
     def _main(self) -> Screen[None]:
         return self.screen_stack[0]
 
-    def _look(self, walking: bool) -> None:
+    def _look(self, *, walking: bool) -> None:
         """Reads the session as it stands, and draws it."""
         session = self.worker.session
         if session is None:
@@ -207,7 +211,7 @@ class LsshellApp(App[int]):
         if traversal is not None and traversal.walked and traversal != self._traversal:
             self.projector.want(session.engine, traversal, walking=walking)
         self._traversal = traversal
-        self.show(view, path, traversal, self.projector.latest)
+        self.show(view, path, traversal, self.projector.latest, every=not walking)
 
     def show(
         self,
@@ -215,15 +219,17 @@ class LsshellApp(App[int]):
         path: Path | None,
         traversal: Traversal | None,
         projection: Projection | None,
+        *,
+        every: bool = True,
     ) -> None:
-        """Puts one moment of a session on the screen."""
+        """Puts one moment of a session on the screen; see `Plots.show` for `every`."""
         self._view = view
         main = self._main
         main.query_one(Status).show(view, self._rate(view), ready=self.worker.ready)
         main.query_one(Regularizers).view = view
         main.query_one(Steps).show_traversal(traversal, view)
-        main.query_one(Branches).show_path(path)
-        main.query_one(Plots).show(traversal, projection, view)
+        main.query_one(Branches).show_path(path, walking=not every)
+        main.query_one(Plots).show(traversal, projection, view, every=every)
 
     def _rate(self, view: View) -> float:
         """Gradients a second, lately."""
@@ -244,14 +250,17 @@ class LsshellApp(App[int]):
         outcome = said.outcome
         if outcome is None:
             if said.error:
-                self.notify(said.notice, severity="error", timeout=8)
+                self.notify(said.notice, severity="error", timeout=8, markup=False)
             return
         self._dirty = True
+        if outcome.command == "reg":
+            main.query_one(Regularizers).forget_asked()
         if outcome.failure is not None:
             if outcome.line.text in self._typed:
                 main.query_one(CommandLine).show_failure(outcome.failure)
             else:
-                self.notify(outcome.failure.message, title=outcome.command, severity="error")
+                title, message = outcome.command, outcome.failure.message
+                self.notify(message, title=title, severity="error", markup=False)
             return
         reply = outcome.reply
         if reply is None:
@@ -480,7 +489,7 @@ class LsshellApp(App[int]):
         try:
             lines = lines_to_open(path, has_data=has_data)
         except ValueError as e:
-            self.notify(str(e), severity="error")
+            self.notify(str(e), severity="error", markup=False)
             return
         if path.suffix in CHECKPOINTS and not has_data and len(lines) == 1:
             self._show_setup(lines[0].removeprefix("load "))  # it does not say what it was made on
@@ -510,6 +519,8 @@ class LsshellApp(App[int]):
         self.action_leave()
 
     def _leave(self, really: bool | None) -> None:
+        """Leaves as soon as what is under way has stopped, or does not in a reasonable time."""
         if really:
-            self.folder = self.worker.close()
-            self.exit(0)
+            self._leaving = time.monotonic()
+            self.worker.stop()
+            self._tick()

@@ -37,7 +37,7 @@ def launch(
     try:
         app.run()
     finally:
-        closed = app.worker.close() or app.folder
+        closed = app.worker.close()
         if closed:
             _say(f"session in {closed}; `lsshell resume {closed}` goes on with it")
     if app.worker.alive:  # in a step of many seconds: what it has recorded is on disk

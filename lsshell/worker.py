@@ -209,7 +209,11 @@ class Worker:
         self.ready = True
         self.wake()
         while (job := self._next()) is not None:
-            self._execute(session, job)
+            try:
+                self._execute(session, job)
+            except Exception as e:  # a defect of ours: the thread lives on, and the screen says so
+                self.running = None
+                self._notice(f"unexpected {type(e).__name__}: {e}", error=True)
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -235,8 +239,6 @@ class Worker:
             failed = outcome is not None and not outcome.ok
         except SessionError as e:
             self._notice(str(e), error=True)
-        except Exception as e:  # a defect of ours: the session stands, and the screen says so
-            self._notice(f"unexpected {type(e).__name__}: {e}", error=True)
         with self._changed:
             self.running, self.progress = None, None
             if failed:

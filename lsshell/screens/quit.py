@@ -26,7 +26,7 @@ class Quit(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Label(f"{self._what} is under way.")
+            yield Label(f"{self._what} is under way.", markup=False)
             yield Label(
                 "Leaving stops it at a valid point; everything so far is saved, and what is"
                 " left of a walk is offered when the session is resumed.",

@@ -28,7 +28,7 @@ class Reading(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="reading", classes="dialog") as box:
-            box.border_title = self._title
+            box.border_title = Content(self._title)  # as it is: no markup
             box.border_subtitle = "Esc closes"
             with VerticalScroll(can_focus=True):
                 yield Static(self._text)

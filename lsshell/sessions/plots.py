@@ -72,22 +72,21 @@ class Traversal:
         """The latest point up to here whose test loss was measured."""
         return next((p for p in reversed(self.lineage) if p.test_loss is not None), None)
 
-    def thinned(self, most: int) -> Traversal:
-        """At most about `most` points a line, evenly, with its ends: what a screen can show."""
-        lines = {name: thin(line, most) for name, line in self.lines.items()}
-        return Traversal(self.start, self.here, lines, thin(self.lineage, most), self.ahead)
 
-
-def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """About `most` of the points, evenly; those measured rather than their neighbours."""
-    every = len(points) // most
-    if every < 2:
-        return points
-    chosen = []
-    for i in range(0, len(points), every):
-        group = points[i : i + every]
-        chosen.append(next((p for p in group if p.test_loss is not None), group[0]))
-    return [points[0], *chosen[1:], points[-1]]
+def outline(pairs: Sequence[tuple[float, float]], most: int) -> Sequence[tuple[float, float]]:
+    """At most about `most` of the pairs, with the ends, and the least and greatest of each stretch:
+    drawn so coarsely that it makes no difference, they look the same.
+    """
+    every = 2 * len(pairs) // most
+    if every < 4:
+        return pairs
+    chosen = [pairs[0]]
+    heights = [y for _, y in pairs]
+    for i in range(0, len(pairs), every):
+        stretch = range(i, min(i + every, len(pairs)))
+        ends = {min(stretch, key=heights.__getitem__), max(stretch, key=heights.__getitem__)}
+        chosen += [pairs[k] for k in sorted(ends)]
+    return [*chosen, pairs[-1]]
 
 
 def make_figure(engine: Engine, what: Plot, x: Axis, shade: Shade, *, log: bool = False) -> Figure:
@@ -104,11 +103,20 @@ def make_figure(engine: Engine, what: Plot, x: Axis, shade: Shade, *, log: bool 
 
 
 def curve_figure(
-    traversal: Traversal, what: Curve, x: Axis, *, log: bool, start: Mapping[str, float]
+    traversal: Traversal,
+    what: Curve,
+    x: Axis,
+    *,
+    log: bool,
+    start: Mapping[str, float],
+    most: int | None = None,
 ) -> Figure:
-    """A measure along the path. `start`: the regularisers there, which theirs are relative to."""
+    """A measure along the path, of about `most` points a line.
+
+    `start`: the regularisers there, which theirs are relative to.
+    """
     if what == "regularizers":
-        return _regularizers_figure(traversal, x, log, start)
+        return _regularizers_figure(traversal, x, log, start, most)
     first = traversal.start
     value: Callable[[Point], float | None]
     bands: tuple[tuple[str, float], ...] = ()
@@ -131,7 +139,7 @@ def curve_figure(
         if log:
             label, value, bands = "180° − angle (degrees)", _to_the_minimum, ()
     series = tuple(
-        _series(name, line, x, value, log)
+        _series(name, line, x, value, log, most)
         for name, line in traversal.lines.items()
         if len(line) > 1
     )
@@ -158,15 +166,24 @@ def _to_the_minimum(point: Point) -> float | None:
 
 
 def _series(
-    name: str, line: Sequence[Point], x: Axis, value: Callable[[Point], float | None], log: bool
+    name: str,
+    line: Sequence[Point],
+    x: Axis,
+    value: Callable[[Point], float | None],
+    log: bool,
+    most: int | None,
 ) -> Series:
     pairs = [(_AXES[x][1](p), value(p)) for p in line]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None and (b > 0 or not log)]
+    known: Sequence[tuple[float, float]] = [
+        (a, b) for a, b in pairs if a is not None and b is not None and (b > 0 or not log)
+    ]
+    if most is not None:
+        known = outline(known, most)
     return Series(name, tuple(a for a, _ in known), tuple(b for _, b in known))
 
 
 def _regularizers_figure(
-    traversal: Traversal, x: Axis, log: bool, start: Mapping[str, float]
+    traversal: Traversal, x: Axis, log: bool, start: Mapping[str, float], most: int | None
 ) -> Figure:
     names = [n for n in start if start[n] > 0.0 and n not in _NOT_RELATIVE]
     if not names:
@@ -176,7 +193,7 @@ def _regularizers_figure(
         first = start[name]
         return lambda p: p.regularizers[name] / first if name in p.regularizers else None
 
-    series = [_series(name, traversal.lineage, x, relative(name), log) for name in names]
+    series = [_series(name, traversal.lineage, x, relative(name), log, most) for name in names]
     return Figure(
         "regularisers relative to the start",
         _AXES[x][0],

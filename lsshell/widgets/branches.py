@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from textual.widgets import Tree
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from lsshell.engine.path import Path, Point
 
 
+LABELLED_EVERY = 2.0  # seconds
+
+
 class Branches(Tree[str]):
     """Every branch under the one that it leaves from."""
 
@@ -25,20 +29,26 @@ class Branches(Tree[str]):
         self.show_root = False
         self.guide_depth = 2
         self._shown: dict[str, str] = {}
+        self._labelled = 0.0
         self._by_name: dict[str, TreeNode[str]] = {}
 
-    def show_path(self, path: Path | None) -> None:
-        """Shows the branches of a path; the tree is made anew where there is another branch."""
+    def show_path(self, path: Path | None, *, walking: bool) -> None:
+        """Shows the branches of a path; the tree is made anew where there is another branch.
+
+        During a walk its labels follow now and then: each change arranges the tree anew.
+        """
         branches = path.branches() if path is not None else {}
         here = path.here if path is not None else None
         labels = {name: _label(name, points, here) for name, points in branches.items()}
         if list(labels) != list(self._shown):
             self._grow(branches, path, labels)
+        elif walking and time.monotonic() - self._labelled < LABELLED_EVERY:
+            return
         else:
             for name, label in labels.items():
                 if label != self._shown[name]:
                     self._by_name[name].set_label(label)
-        self._shown = labels
+        self._shown, self._labelled = labels, time.monotonic()
 
     def _grow(
         self, branches: dict[str, list[Point]], path: Path | None, labels: dict[str, str]

@@ -119,6 +119,7 @@ class Plots(Container):
         super().__init__(**options)
         self.panes = [PlotPane(k, what) for k, what in enumerate(PANES, start=1)]
         self.panes[0].add_class("big")
+        self._turn = 0
 
     def compose(self) -> ComposeResult:
         yield Static(id="plot-tabs")
@@ -193,9 +194,21 @@ class Plots(Container):
 
     # -- drawing -----------------------------------------------------------------------------
 
-    def show(self, traversal: Traversal | None, projection: Projection | None, view: View) -> None:
-        """Draws what can be seen."""
-        for pane in self.on_screen:
+    def show(
+        self,
+        traversal: Traversal | None,
+        projection: Projection | None,
+        view: View,
+        *,
+        every: bool = True,
+    ) -> None:
+        """Draws what can be seen; without `every`, the big plot and, in turn, one of the others."""
+        panes = list(self.on_screen)
+        if not every and any(p.big for p in panes):
+            others = [p for p in panes if not p.big]
+            self._turn += 1
+            panes = [p for p in panes if p.big] + others[self._turn % max(len(others), 1) :][:1]
+        for pane in panes:
             if traversal is None or not traversal.walked:
                 pane.draw(None, "")
                 continue
@@ -216,13 +229,15 @@ class Plots(Container):
         pane.draw(figure, f"{share:.1f} % of variance")
 
     def _draw_curve(self, pane: PlotPane, traversal: Traversal, view: View) -> None:
-        thinned = traversal.thinned(2 * max(pane.content_size.width, 20))
+        most = 2 * max(pane.content_size.width, 20)  # a braille character is two dots wide
         start = self._relative_to(pane, traversal, view) if pane.what == "regularizers" else {}
         if pane.what == "regularizers" and not start:
             pane.draw(None, "", "no regulariser is above 0 at the start")
             return
         assert pane.what != "path"
-        figure = curve_figure(thinned, pane.what, self.axis, log=pane.logarithmic, start=start)
+        figure = curve_figure(
+            traversal, pane.what, self.axis, log=pane.logarithmic, start=start, most=most
+        )
         if not any(s.x for s in figure.series):
             pane.draw(None, "", "nothing here to draw")
             return

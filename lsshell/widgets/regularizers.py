@@ -30,7 +30,17 @@ class Regularizers(Rows):
 
     view: reactive[View] = reactive(View, init=False)
 
-    def watch_view(self) -> None:
+    def __init__(self, **options: str) -> None:
+        super().__init__(**options)
+        self._asked: dict[
+            str, float | None
+        ] = {}  # weights before what was asked for and is to come
+
+    def watch_view(self, before: View, after: View) -> None:
+        if before.regularizers == after.regularizers:
+            return
+        now = {r.name: r.weight for r in self.view.regularizers}
+        self._asked = {n: before for n, before in self._asked.items() if now[n] == before}
         self.show()
 
     def count(self) -> int:
@@ -49,7 +59,7 @@ class Regularizers(Rows):
         weight = f"−{number(found.weight):^{_WEIGHT - 2}}+" if found.on else " " * _WEIGHT
         plain = "" if found.on else "rows--dim"
         return [
-            (" ● " if found.on else " ○ ", "rows--good" if found.on else "rows--dim"),
+            (self._sign(found), "rows--good" if found.on else "rows--dim"),
             (f"{found.name:<{_NAME}}", "rows--strong" if found.on else ""),
             (weight, "rows--accent"),
             (f"{'' if found.value is None else number(found.value):>{_VALUE}}", plain),
@@ -72,12 +82,27 @@ class Regularizers(Rows):
     def action_weigh(self, way: int) -> None:
         self._weigh(self.view.regularizers[self.cursor], way)
 
+    def _sign(self, found: RegularizerView) -> str:
+        """On, off, or asked for and to come at the next step."""
+        return " ◐ " if found.name in self._asked else " ● " if found.on else " ○ "
+
     def _switch(self, found: RegularizerView) -> None:
-        self.post_message(Say(f"reg {found.name} {'off' if found.on else 'on'}"))
+        self._ask(found, f"reg {found.name} {'off' if found.on else 'on'}")
+
+    def _ask(self, found: RegularizerView, line: str) -> None:
+        self._asked[found.name] = found.weight
+        self.refresh()
+        self.post_message(Say(line))
+
+    def forget_asked(self) -> None:
+        """What was asked for has failed, or is done."""
+        if self._asked:
+            self._asked = {}
+            self.refresh()
 
     def _weigh(self, found: RegularizerView, way: int) -> None:
         weight = 1.0 if found.weight is None else beside(found.weight, way)
-        self.post_message(Say(f"reg {found.name} {weight:g}"))
+        self._ask(found, f"reg {found.name} {weight:g}")
 
 
 def beside(weight: float, way: int) -> float:

@@ -13,6 +13,7 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 Cell = tuple[str, str]  # text, and the component class that colours it ("" for none)
 
@@ -61,10 +62,19 @@ class Rows(ScrollView, can_focus=True):
 
     def show(self) -> None:
         """Draws what has changed; the size follows the number of rows."""
-        self.virtual_size = Size(0, self.count() + 1)
+        self._fit(Size(0, self.count() + 1))
         if self.cursor >= self.count():
             self.cursor = max(self.count() - 1, 0)
         self.refresh()
+
+    def _fit(self, size: Size) -> None:
+        """Takes a size; the screen is arranged anew only where the scroll bar comes or goes."""
+        shown = self.size.height
+        if (size.height > shown) == (self.virtual_size.height > shown) and self.is_attached:
+            self.set_reactive(Widget.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = size.height
+        else:
+            self.virtual_size = size
 
     # -- drawing -----------------------------------------------------------------------------
 

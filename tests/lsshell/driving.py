@@ -176,6 +176,7 @@ async def driven(
     try:
         async with app.run_test(size=size) as pilot:
             hands = Driven(app, pilot)
+            await hands.until(lambda: app._main.query("#log"), "the panes")
             if wait:
                 await hands.idle()
             yield hands

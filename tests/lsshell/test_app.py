@@ -757,8 +757,9 @@ async def test_q_leaves_at_once_where_nothing_is_under_way(tmp_path):
         await app.press("escape", "6", "q")
         assert not isinstance(app.app.screen, Quit)
         await app.until(lambda: app.app._exit, "the end")
-        assert app.app.folder == str(tmp_path / "s")
         assert app.app.return_code == 0
+    assert app.session.journal is None  # closed: another process may go on with it
+    assert [e.line.text for e in read_record(tmp_path / "s").entries] == list(ON)
 
 
 @played
@@ -784,4 +785,4 @@ async def test_a_typed_quit_leaves(tmp_path):
     async with driven(tmp_path / "s", *ON) as app:
         await app.enter("quit", wait=False)
         await app.until(lambda: app.app._exit, "the end")
-        assert app.app.folder == str(tmp_path / "s")
+    assert app.session.journal is None

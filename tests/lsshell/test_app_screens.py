@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from textual.pilot import Pilot
+from textual.widgets import Footer
 
 from lsshell.app import LsshellApp
 from lsshell.engine.path import Path as WalkedPath
@@ -24,7 +25,6 @@ from lsshell.sessions.reply import Outcome, Reply
 from lsshell.sessions.saved import SavedSession
 from lsshell.sessions.session import Session
 from lsshell.sessions.view import RegularizerView, View, values_at_the_ends
-from lsshell.widgets.activity import Activity
 from lsshell.widgets.command_line import CommandLine
 from lsshell.widgets.log import Log
 from lsshell.worker import Said
@@ -160,10 +160,12 @@ def shown(theme: str) -> Callable[[Pilot[int]], Awaitable[None]]:
     async def show(pilot: Pilot[int]) -> None:
         app = pilot.app
         assert isinstance(app, Still)
+        while not app.query(Footer):  # the last of what is mounted
+            await pilot.pause()
         app.theme = theme
         app.worker.ready = True
+        app._tick()
         app.query_one(CommandLine).use(Session(record=False))
-        app.query_one(Activity).show(app.worker)
         for number, (text, answer) in enumerate(SAID, start=1):
             line = Line("<app>", number, text)
             outcome = Outcome(line, text.split()[0], 0.0, reply=Reply(text=answer))
