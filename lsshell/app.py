@@ -102,7 +102,7 @@ class LsshellApp(App[int]):
         super().__init__()
         self.set_reactive(App.theme, self._theme_to_begin())
         self.worker = Worker(lambda: self.post_message(Woken()), folder, assignments=assignments)
-        self.projector = Projector(lambda: self.post_message(Woken()))
+        self.projector = Projector()
         self._lines = lines
         self._welcome = welcome and not lines
         self._budget = Budget()
@@ -181,7 +181,7 @@ class LsshellApp(App[int]):
         if walks != self._walks:
             self._walks = walks
             self.refresh_bindings()
-        seen = (worker.changes, worker.progress, worker.waiting)
+        seen = (worker.changes, worker.progress, worker.waiting, id(self.projector.latest))
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)

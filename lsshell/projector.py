@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +16,10 @@ REST = 40.0  # seconds of sleep for each of work, while a walk goes on
 
 
 class Projector:
-    """Projects the latest traversal asked for; `done` is called when there is a new picture."""
+    """Projects the latest traversal asked for; `latest` is the newest picture there is."""
 
-    def __init__(self, done: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.latest: Projection | None = None
-        self._done = done
         self._growing: GrowingProjection | None = None
         self._wanted: tuple[Engine, Traversal, bool] | None = None
         self._changed = threading.Condition()
@@ -57,4 +55,3 @@ class Projector:
         found = self._growing.update(engine.path.store, points, engine.ready().flat)
         if found is not None:
             self.latest = found
-            self._done()

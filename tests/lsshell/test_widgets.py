@@ -35,7 +35,7 @@ class Clock:
 
 # -- weights -----------------------------------------------------------------------------------
 
-SCALE = [float(f"{m}e{e}") for e in range(-9, 10) for m in (1, 2, 5)]
+SCALE = [float(f"{m}e{e}") for e in range(-12, 12) for m in (1, 2, 5)]
 
 
 def test_weights_go_up_and_down_by_one_two_five() -> None:
@@ -47,7 +47,7 @@ def test_weights_go_up_and_down_by_one_two_five() -> None:
     assert beside(1.0, -1) == 0.5
 
 
-@given(st.sampled_from(SCALE), st.sampled_from([-1.0, 1.0]))
+@given(st.sampled_from(SCALE[1:-1]), st.sampled_from([-1.0, 1.0]))
 def test_up_and_down_again_is_where_one_was(weight: float, sign: float) -> None:
     assert beside(beside(sign * weight, 1), -1) == sign * weight
     assert beside(beside(sign * weight, -1), 1) == sign * weight
@@ -61,8 +61,7 @@ def test_the_next_weight_is_another_of_the_same_sign_and_not_far(
     assert found * sign > 0.0
     assert (abs(found) - size) * way > 0.0
     assert 1 / 2.6 < abs(found) / size < 2.6
-    assert f"{found:g}" in {f"{sign * s:g}" for s in (float(f"{m}e{e}") for e in range(-13, 13)
-                                                      for m in (1, 2, 5))}  # fmt: skip
+    assert abs(found) in SCALE
 
 
 # -- the status --------------------------------------------------------------------------------
@@ -141,7 +140,6 @@ def test_the_beginning_of_a_command_is_told_what_it_may_become() -> None:
     begun = [c for c in VOCABULARY.commands if c.startswith("l")]
     assert len(begun) > 1
     assert hint("l")[0].split() == begun
-    assert hint("wal") == hint("wal")
     assert VOCABULARY.summary("walk") in hint("wal")[1]
     assert hint("xyz")[1] == "no such command"
 
