@@ -32,8 +32,10 @@ def launch(
     closed.
     """
     from lsshell.app import LsshellApp
+    from lsshell.driver import TerminalDriver
 
     app = LsshellApp(folder, lines=lines, assignments=assignments)
+    app.driver_class = TerminalDriver
     try:
         app.run()
     finally:

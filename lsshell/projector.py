@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lsshell.engine.projection import GrowingProjection, Projection
     from lsshell.sessions.plots import Traversal
 
-REST = 40.0  # seconds of sleep for each of work, while a walk goes on
+REST = 100.0  # seconds of sleep for each of work, while a walk goes on
 
 
 class Projector:

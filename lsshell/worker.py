@@ -27,7 +27,7 @@ ENDS_A_WALK = frozenset(  # what is left of a paused one is then no more
 INSTEAD = frozenset(("goto", "undo"))  # ... these end it; all others wait until it has ended.
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A line to execute. Those of one group fall with the first of them that fails.
 
@@ -81,6 +81,7 @@ class Worker:
         self._queue: deque[Job] = deque()
         self._slipped: deque[Job] = deque()
         self._goes_on = False
+        self._going_on: Job | None = None  # the rest of the walk that jobs have slipped into
         self._stopping = False
         self._ended = False
         self._group = 0
@@ -103,19 +104,26 @@ class Worker:
             self._group += 1
             for text in lines:
                 job = Job(text, self._group, model)
-                if (at_once or not self._queue) and self._slips(job):
-                    self._slipped.append(job)
-                else:
+                others = [j for j in self._queue if j is not self._going_on]
+                if not ((at_once or not others) and self._slips(job)):
                     self._queue.append(job)
             self._changed.notify_all()
         self.insist()
 
     def _slips(self, job: Job) -> bool:
-        """Whether a job goes between two steps of the walk under way."""
-        walking = self.running is not None and self.running.word == "walk" and not self._stopping
-        if not walking or job.word not in BETWEEN_STEPS | INSTEAD:
+        """Puts a job between two steps of the walk under way, where it can go there."""
+        if job.word not in BETWEEN_STEPS | INSTEAD or self._stopping:
             return False
-        self._goes_on = (self._goes_on or not self._slipped) and job.word not in INSTEAD
+        if self.running is not None and self.running.word == "walk":
+            self._goes_on = (self._goes_on or not self._slipped) and job.word not in INSTEAD
+            self._slipped.append(job)
+            return True
+        rest = self._going_on
+        if rest is None or rest not in self._queue:
+            return False
+        self._queue.insert(self._queue.index(rest), job)  # the walk stands between two steps now
+        if job.word in INSTEAD:
+            self._queue.remove(rest)
         return True
 
     def pause(self) -> None:
@@ -268,7 +276,8 @@ class Worker:
             return
         follow = [*slipped]
         if goes_on and rest is not None and slipped:
-            follow.append(Job(rest, job.group, model=False))
+            self._going_on = Job(rest, job.group, model=False)
+            follow.append(self._going_on)
             self.rest = None
         self._queue.extendleft(reversed(follow))
         if job.word == "reg" and not session.engine.sum.terms:
@@ -276,8 +285,8 @@ class Worker:
 
     def _hold_back(self) -> None:
         """With nothing to descend, the rest of the walk waits for `run`."""
-        held = next((j for j in self._queue if j.word == "walk" and not j.model), None)
-        if held is not None:
+        held = self._going_on
+        if held is not None and held in self._queue:
             self._queue.remove(held)
             self.rest = held.text
             self._notice("no regulariser is on: the walk waits until one is, and is run on")

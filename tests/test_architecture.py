@@ -28,10 +28,15 @@ def imported(file):
             yield node.module
 
 
+# What is in lsshell itself, and not in one of the packages below it.
+SHELL = sorted(
+    {f"lsshell.{f.relative_to(ROOT).with_suffix('').parts[0]}" for f in FILES}
+    - {"lsshell.engine", "lsshell.sessions", "lsshell.figures", "lsshell.__init__"}
+)
 FORBIDDEN = {
-    "engine": ("lsshell.sessions", "lsshell.figures", "lsshell.cli", "lsshell.repl", *UI),
-    "figures": ("lsshell.sessions", "lsshell.engine", "lsshell.cli", "torch"),
-    "sessions": ("lsshell.cli", "lsshell.repl", "lsshell.printing", "prompt_toolkit", "plotext"),
+    "engine": ("lsshell.sessions", "lsshell.figures", *SHELL, *UI),
+    "figures": ("lsshell.sessions", "lsshell.engine", *SHELL, "torch"),
+    "sessions": (*SHELL, "prompt_toolkit", "plotext", "textual"),
     "shell": (),
 }
 
@@ -70,6 +75,11 @@ HEAVY = {"torch", "sklearn", "matplotlib", "plotext", "mlxtend", "pandas", "scip
 )
 def test_nothing_heavy_stands_before_the_first_prompt(code):
     assert not modules_after(code) & HEAVY
+
+
+def test_nothing_but_textual_stands_before_the_first_frame():
+    found = modules_after("import lsshell.entry, lsshell.app, lsshell.screens.welcome")
+    assert not found & (HEAVY | {"cyclopts", "prompt_toolkit", "textual_fspicker", "numpy"})
 
 
 def test_the_engine_needs_no_user_interface():

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -20,10 +21,12 @@ from lsshell.engine.vocabulary import REGULARIZERS
 from lsshell.sessions.journal import read_record
 from lsshell.widgets.command_line import CommandLine
 from lsshell.widgets.log import Log
+from lsshell.widgets.messages import Woken
 from lsshell.widgets.regularizers import Regularizers
 
 PATIENCE = 60.0
-WIDE = (160, 48)
+HOPS = 8  # each widget on the way hands a message on when its turn comes
+WIDE = (120, 40)
 
 
 def played(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -52,16 +55,18 @@ class Driven:
             assert time.monotonic() < deadline, f"never came: {what}"
             await asyncio.sleep(0.01)
 
+    async def settle(self) -> None:
+        """Waits until a message has gone from a widget up to the app, and its effect down again."""
+        for _ in range(HOPS):
+            await self.pilot.pause(0.0)
+
     async def idle(self) -> None:
         """Waits until everything asked for is done, said and drawn."""
-        await self.pilot.pause()
+        await self.settle()
         worker = self.app.worker
         await self.until(lambda: worker.ready and worker.idle and not worker.said, "idleness")
-        drawn = worker.changes
-        await self.until(
-            lambda: self.app._seen >= drawn and not self.app._dirty, "a drawing of the last change"
-        )
-        await self.pilot.pause()
+        self.app.post_message(Woken())  # drawn once more: now all of it is there to be drawn
+        await self.settle()
 
     # -- hands -------------------------------------------------------------------------------
 
@@ -69,13 +74,13 @@ class Driven:
         """Presses keys by name, each when the one before it has had its effect."""
         for key in keys:
             self.app.post_message(events.Key(key, key if len(key) == 1 else None))
-            await self.pilot.pause()
+            await self.settle()
 
     async def type(self, text: str) -> None:
         """Types characters where the focus is."""
         for character in text:
             self.app.post_message(events.Key(character, character))
-        await self.pilot.pause()
+        await self.settle()
 
     async def enter(self, line: str, *, wait: bool = True) -> None:
         """Types a line on the command line, and sends it."""
@@ -173,12 +178,14 @@ async def driven(
 ) -> AsyncIterator[Driven]:
     """The app with its session in `folder`, in which these lines were executed first."""
     app = LsshellApp(folder, lines=lines, welcome=welcome)
-    try:
-        async with app.run_test(size=size) as pilot:
-            hands = Driven(app, pilot)
-            await hands.until(lambda: app._main.query("#log"), "the panes")
-            if wait:
-                await hands.idle()
-            yield hands
-    finally:
-        app.worker.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lsshell.budget.LEAST", 0.0)  # what is asked for is drawn at once
+        try:
+            async with app.run_test(size=size) as pilot:
+                hands = Driven(app, pilot)
+                await hands.until(lambda: app._main.query("#log"), "the panes")
+                if wait:
+                    await hands.idle()
+                yield hands
+        finally:
+            app.worker.close()

@@ -46,7 +46,6 @@ def home(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A working directory that holds net.safetensors, a history and sessions of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("LSSHELL_SESSIONS", str(tmp_path / "sessions"))
-    monkeypatch.setattr("lsshell.budget.LEAST", 0.0)  # drawn at once: less to wait for
     work = tmp_path / "work"
     work.mkdir()
     (work / "net.safetensors").write_bytes(trained.read_bytes())
@@ -127,7 +126,7 @@ async def test_the_setup_form_executes_the_lines_that_it_shows(tmp_path):
         form = app.app.screen
         assert isinstance(form, Setup)
         form.query_one("#data", Select).value = "iris"
-        await app.pilot.pause()
+        await app.settle()
         form.query_one("#start", Input).value = ""
         form.query_one("#start").focus()
         await app.type("2")
@@ -255,7 +254,8 @@ async def test_escape_stops_a_walk_at_a_valid_point_and_drops_what_waits(tmp_pat
             await app.enter("walk --steps 30", wait=False)
             await app.until(held, "a held walk")
             await app.enter("seed 9", wait=False)
-            assert "1 waiting: seed 9" in app.app.query_one(Activity).render().plain
+            activity = app.app.query_one(Activity)
+            await app.until(lambda: "1 waiting: seed 9" in activity.render().plain, "what waits")
             await app.press("escape", "6", "escape")
             await app.idle()
         text, given = results(app)[-1]
@@ -624,7 +624,7 @@ async def test_where_one_pane_is_shown_number_keys_exchange_it():
     async with driven(None, size=(80, 24)) as app:
         for number, name in ((7, "steps"), (8, "branches"), (9, "log"), (6, "regularizers")):
             await app.press(str(number))
-            await app.pilot.pause()
+            await app.settle()
             assert [p.id for p in app.app.query(".pane") if p.region.area] == [name]
             assert app.app.focused.id == name
 
@@ -742,7 +742,7 @@ async def test_a_screen_too_small_says_so_and_a_larger_one_shows_all():
         assert "59×19" in str(words.content)
         assert not app.app.query_one("#body").region.area
         await app.pilot.resize_terminal(60, 20)
-        await app.pilot.pause()
+        await app.settle()
         assert not words.region.area
         assert app.app.query_one("#body").region.area
         assert app.app.query_one("#command").region.area

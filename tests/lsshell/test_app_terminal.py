@@ -23,7 +23,7 @@ from tests.lsshell.terminal import (
     the_session,
 )
 
-ESCAPE, UP = "\x1b", "\x1b[A"
+CTRL_Q, ESCAPE, UP = "\x11", "\x1b", "\x1b[A"
 ENDLESS = "walk --steps 100000 --method paper"
 SETUP = "data iris\nmodel iris-ff\ntrain --epochs 20\nlevel\nreg l2 on\nwalk --steps 20\n"
 # What the app switches on in a terminal, by the number of its private mode; 7 and 25 are off.
@@ -137,13 +137,13 @@ def steps(session: Path) -> list[dict]:
 def in_its_session(leader: int) -> list[int]:
     """The processes that a process started in a terminal has left there, itself among them."""
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
             try:
-                state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
-                if os.getsid(int(name)) == leader and state != "Z":
-                    found.append(int(name))
-            except OSError:
+                state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+                if os.getsid(int(process.name)) == leader and state != "Z":
+                    found.append(int(process.name))
+            except OSError:  # it has ended meanwhile
                 continue
     return found
 
@@ -178,8 +178,8 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
     screen.wait_for("main:50 ")
     screen.wait_for("› goto main:50")
     screen.press("r")
-    screen.wait_for_match(r"│ (?!main)\S+:80 │")
-    branch = screen.rows(r"│ (?!main)(\S+):80 │")[0]
+    screen.wait_for_match(r"│ (?!main:)\S+:80 │")
+    branch = screen.rows(r"│ (?!main:)(\S+):80 │")[0]
     screen.wait_for(f"{branch} 80")  # the tree of branches
 
     # Esc and Ctrl-C stop a walk at a valid point; the app stays.
@@ -230,7 +230,7 @@ def test_the_app_fills_the_screen_that_it_starts_on(start, columns, rows):
     screen.press(ESCAPE, footer="Switch")
     screen.wait(lambda: fits(screen), "layout that fits")
     for shown in ("lsshell", "1 test loss", "6 regularisers", "a command, as in"):
-        assert shown in screen.shown()
+        screen.wait_for(shown)
 
 
 def test_the_app_follows_the_size_of_the_screen(resumed):
@@ -270,9 +270,10 @@ def test_colours_are_those_that_the_terminal_has_or_none_where_none_are_wanted(r
     for screen in (plain, few):
         screen.wait_for("main:20 ")
         screen.wait_for_match("[⠁-⣿]")
-        screen.say("nonsense")
+        screen.press(":", footer="Complete")
+        screen.press("nonsense" + ENTER)
         screen.wait_for("unknown command nonsense")
-        screen.press("q")
+        screen.press(CTRL_Q)
         assert screen.ended() == 0
         codes[screen] = {found for found in SGR.findall(screen.raw) if found}
 
