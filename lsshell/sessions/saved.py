@@ -95,7 +95,7 @@ def safetensors_metadata(file: Path) -> dict[str, str]:
             if not 0 < size <= MOST_HEADER:
                 return {}
             found = json.loads(stream.read(size)).get("__metadata__", {})
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}

@@ -99,6 +99,7 @@ class CommandLine(Vertical):
         self.history = History()
         self._completions: list[tuple[str, int]] = []
         self._vocabulary = False
+        self._wrong: tuple[str | None, Content] = (None, Content(""))  # a line, and what is wrong
 
     def compose(self) -> ComposeResult:
         offered = OptionList(id="offered", compact=True)
@@ -140,9 +141,8 @@ class CommandLine(Vertical):
             self.input.selection = Selection(0, len(text))
             room = self.input.content_size.width - len(failure.message) - 2
             caret = " " * (failure.column - 1) + "^ " if failure.column <= room else ""
-        self.call_after_refresh(  # after the help for the line that has come back
-            self._say, Content.styled(f"{caret}{failure.message}", "$text-error")
-        )
+        self._wrong = (self.input.value, Content.styled(f"{caret}{failure.message}", "$text-error"))
+        self._help()
 
     # -- typing ------------------------------------------------------------------------------
 
@@ -161,10 +161,15 @@ class CommandLine(Vertical):
         if not text:
             return
         self.input.value = ""
+        self._wrong = (None, Content(""))
         self.history.add(text)
         self.post_message(Say(text, typed=True))
 
     def _help(self) -> None:
+        """What was wrong with the line as it stands, or what can come next."""
+        if self.input.value == self._wrong[0]:
+            self._say(self._wrong[1])
+            return
         if not self._vocabulary:
             self._say(Content.styled("commands wait until torch is there", "$text-muted"))
             return
