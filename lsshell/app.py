@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from lsshell.budget import Budget
+from lsshell.printable import Printable
 from lsshell.projector import Projector
 from lsshell.sessions.plots import Traversal
 from lsshell.sessions.view import View, look
@@ -36,8 +38,6 @@ from lsshell.worker import Said, Worker
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from textual.screen import Screen
-
     from lsshell.engine.path import Path
     from lsshell.engine.projection import Projection
 
@@ -48,6 +48,12 @@ PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
 _TITLES = {"regularizers": "regularisers", "replayed": "replay"}
 LEAST_SIZE = (60, 20)
 DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "ansi-dark"
+
+
+class Main(Screen[None]):
+    """The screen under all others; nothing has the focus before there are panes."""
+
+    AUTO_FOCUS = ""
 
 
 class LsshellApp(App[int]):
@@ -84,7 +90,8 @@ class LsshellApp(App[int]):
         Binding("g", "grid", "Grid", show=False),
         Binding("o", "open", "Open"),
         Binding("t", "light", "Light/dark", show=False),
-        Binding("colon,slash", "type", "Command", key_display=":"),
+        # Before any pane, so that what is typed after it in one go reaches the command line.
+        Binding("colon,slash", "type", "Command", key_display=":", priority=True),
         Binding("question_mark,f1", "keys", "Help", key_display="?"),
         Binding("ctrl+s", "save_as", "Save as", show=False),
         Binding("q,ctrl+q", "leave", "Quit", key_display="q"),
@@ -100,7 +107,10 @@ class LsshellApp(App[int]):
     ) -> None:
         """`folder`: where the session goes; `lines`: what is executed first, without a welcome."""
         super().__init__()
-        self.set_reactive(App.theme, self._theme_to_begin())
+        self._filters.append(Printable())
+        self._sixteen = self.console.color_system == "standard"
+        if not self._sixteen:
+            self.set_reactive(App.theme, self._theme_to_begin())
         self.worker = Worker(lambda: self.post_message(Woken()), folder, assignments=assignments)
         self.projector = Projector()
         self._lines = lines
@@ -111,6 +121,7 @@ class LsshellApp(App[int]):
         self._view = View()
         self._traversal: Traversal | None = None
         self._leaving: float | None = None
+        self.late = False  # what is under way did not stop in time
         self._walks: str | None = None  # the command under way
         self._spent: deque[tuple[float, int]] = deque()
         self._typed: deque[str] = deque(maxlen=100)
@@ -123,8 +134,13 @@ class LsshellApp(App[int]):
         yield CommandLine(id="command")
         yield Static("", id="too-small")
 
+    def get_default_screen(self) -> Screen[None]:
+        return Main(id="_default")
+
     def on_mount(self) -> None:
         self._take_signals()
+        if self._sixteen:  # the terminal's own colours
+            self.theme = PLAIN
         if self._welcome:
             self._show_welcome()
         self.call_after_refresh(self._begin)
@@ -140,7 +156,8 @@ class LsshellApp(App[int]):
             Log(id="log", classes="pane"),
         )
         await self._main.mount(Footer(show_command_palette=False, compact=True))
-        self._main.query_one(Regularizers).focus()
+        if self._main.focused is None:
+            self._main.query_one(Regularizers).focus()
         self._name_panes()
         self.worker.start()
         if self._lines:
@@ -167,7 +184,7 @@ class LsshellApp(App[int]):
 
     def _tick(self) -> None:
         """Ten times a second, and when the worker has something to say."""
-        if not self.screen_stack:  # the app is being left
+        if not (self.is_running and self.screen_stack):  # the app is being left
             return
         worker = self.worker
         worker.insist()
@@ -181,14 +198,14 @@ class LsshellApp(App[int]):
         if walks != self._walks:
             self._walks = walks
             self.refresh_bindings()
-        seen = (worker.changes, worker.progress, worker.waiting, id(self.projector.latest))
+        seen = (worker.changes, worker.progress, worker.waiting, self.projector.pictures)
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
         if self._leaving is not None:
-            late = time.monotonic() - self._leaving > PATIENCE
-            if worker.running is None or late:
+            self.late = time.monotonic() - self._leaving > PATIENCE
+            if worker.running is None or self.late:
                 self.exit(0)
 
     @property
@@ -253,7 +270,7 @@ class LsshellApp(App[int]):
                 self.notify(said.notice, severity="error", timeout=8, markup=False)
             return
         self._dirty = True
-        if outcome.command == "reg":
+        if not any(line.startswith("reg ") for line in self.worker.waiting):
             main.query_one(Regularizers).forget_asked()
         if outcome.failure is not None:
             if outcome.line.text in self._typed:
@@ -302,9 +319,11 @@ class LsshellApp(App[int]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What makes no sense now is neither done nor in the footer."""
         if action in ("run", "step", "write_walk"):
-            return self._walks is None
+            return self.worker.idle
         if action == "pause":
-            return self._walks == "walk"
+            return self.worker.walking
+        if action == "type":  # where one types already, it is a character like any other
+            return self.screen is self._main and not isinstance(self.focused, Input)
         return True
 
     def action_run(self) -> None:
@@ -323,7 +342,7 @@ class LsshellApp(App[int]):
             self.worker.stop()
 
     def action_type(self) -> None:
-        self._main.query_one(CommandLine).input.focus()
+        self._main.set_focus(self._main.query_one(CommandLine).input)
 
     def action_write_walk(self) -> None:
         line = self.worker.rest or self.worker.last_walk
@@ -394,9 +413,7 @@ class LsshellApp(App[int]):
         self._main.query_one(Plots).toggle_grid()
 
     def _theme_to_begin(self) -> str:
-        """The one chosen last; that of the terminal itself where it has sixteen colours."""
-        if self.console.color_system == "standard":
-            return PLAIN
+        """The one chosen last."""
         remembered = read_theme()
         return remembered if remembered in self.available_themes else self.theme
 
@@ -448,7 +465,8 @@ class LsshellApp(App[int]):
     # -- opening, saving, leaving ------------------------------------------------------------
 
     def _show_welcome(self) -> None:
-        from lsshell.screens.welcome import Welcome, sessions_root
+        from lsshell.screens.welcome import Welcome
+        from lsshell.sessions.journal import sessions_root
         from lsshell.sessions.saved import saved_sessions
 
         self.push_screen(Welcome(saved_sessions(sessions_root(), 6)), self._chosen)

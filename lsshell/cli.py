@@ -302,15 +302,14 @@ def batch(
     from lsshell.printing import Printer
     from lsshell.sessions.batch import plan, read_matrix, results_table, run_batch
     from lsshell.sessions.errors import SessionError
-    from lsshell.sessions.journal import new_folder
-    from lsshell.sessions.session import SESSIONS_VARIABLE
+    from lsshell.sessions.journal import new_folder, sessions_root
 
     if not scripts or jobs < 1:
         _complain("batch needs at least one script, and --jobs at least 1")
         return WRONG_USAGE
     printer, cancelled = Printer(), threading.Event()
     try:
-        folder = session or new_folder(Path(os.environ.get(SESSIONS_VARIABLE, "sessions")), "batch")
+        folder = session or new_folder(sessions_root(), "batch")
         if (folder / "results.json").exists():
             raise SessionError(f"{folder} holds a batch already; give another folder")
         planned = plan(scripts, read_matrix(matrix) if matrix else {}, folder)

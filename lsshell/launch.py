@@ -39,7 +39,7 @@ def launch(
     try:
         app.run()
     finally:
-        closed = app.worker.close()
+        closed = app.worker.close(timeout=1.0 if app.late else 10.0)
         if closed:
             _say(f"session in {closed}; `lsshell resume {closed}` goes on with it")
     if app.worker.alive:  # in a step of many seconds: what it has recorded is on disk

@@ -15,12 +15,13 @@ class Pace:
     def __init__(self) -> None:
         self.task = ""
         self._began = 0.0
-        self._first = 0
+        self._first = self._last = 0
 
     def hear(self, event: Progress) -> None:
         """Notes where a task begins: another one, or the same one from its start."""
-        if event.task != self.task or event.done < self._first:
+        if event.task != self.task or event.done < self._last:
             self.task, self._began, self._first = event.task, time.monotonic(), event.done
+        self._last = event.done
 
     def rate(self, event: Progress) -> float:
         """Units a second; 0 where that is not known yet."""

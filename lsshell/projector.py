@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
+    from lsshell.engine.path import Path
     from lsshell.engine.projection import GrowingProjection, Projection
     from lsshell.sessions.plots import Traversal
 
@@ -20,6 +21,8 @@ class Projector:
 
     def __init__(self) -> None:
         self.latest: Projection | None = None
+        self.pictures = 0  # how many there have been
+        self._path: Path | None = None  # whose picture it is
         self._growing: GrowingProjection | None = None
         self._wanted: tuple[Engine, Traversal, bool] | None = None
         self._changed = threading.Condition()
@@ -28,6 +31,8 @@ class Projector:
     def want(self, engine: Engine, traversal: Traversal, *, walking: bool) -> None:
         """Asks for the projection of these points; an older wish that waits is forgotten."""
         with self._changed:
+            if engine.path is not self._path:  # another session, or another network
+                self._path, self._growing, self.latest = engine.path, None, None
             self._wanted = (engine, traversal, walking)
             self._changed.notify()
 
@@ -38,20 +43,25 @@ class Projector:
                     self._changed.wait()
                 engine, traversal, walking = self._wanted
                 self._wanted = None
+                growing = self._growing = self._growing or _new_projection()
             began = time.thread_time()
             # A store or problem that is exchanged under our feet: the next wish comes soon.
             with contextlib.suppress(Exception):
-                self._project(engine, traversal)
+                self._project(growing, engine, traversal)
             if walking:
                 time.sleep(min(REST * (time.thread_time() - began), 5.0))
 
-    def _project(self, engine: Engine, traversal: Traversal) -> None:
-        from lsshell.engine.projection import GrowingProjection
-
-        if self._growing is None:
-            self._growing = GrowingProjection()
+    def _project(self, growing: GrowingProjection, engine: Engine, traversal: Traversal) -> None:
         seen = {p.index: p for line in traversal.lines.values() for p in line}
         points = [seen[index] for index in sorted(seen)]
-        found = self._growing.update(engine.path.store, points, engine.ready().flat)
-        if found is not None:
-            self.latest = found
+        found = growing.update(engine.path.store, points, engine.ready().flat)
+        with self._changed:
+            if found is not None and growing is self._growing:
+                self.latest = found
+                self.pictures += 1
+
+
+def _new_projection() -> GrowingProjection:
+    from lsshell.engine.projection import GrowingProjection
+
+    return GrowingProjection()

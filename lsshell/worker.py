@@ -21,10 +21,12 @@ TYPED = "<app>"
 BETWEEN_STEPS = frozenset(
     ("reg", "branch", "measure", "plot", "path", "export", "save", "status", "history", "help")
 )
-ENDS_A_WALK = frozenset(  # what is left of a paused one is then no more
-    ("walk", "level", "load", "train", "model", "data", "goto", "undo", "resume", "replay")
-)
 INSTEAD = frozenset(("goto", "undo"))  # ... these end it; all others wait until it has ended.
+# What is left of a paused walk is no more once one of these has been done.
+ENDS_A_WALK = INSTEAD | frozenset(
+    ("walk", "level", "load", "train", "model", "data", "dtype", "device", "source", "resume",
+     "replay")
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -32,14 +34,15 @@ class Job:
     """A line to execute. Those of one group fall with the first of them that fails.
 
     model: whether the next `run` repeats it; neither a single step nor the rest of a walk is one.
+    single: a step of a walk that may be paused, whose rest it shortens.
     """
 
     text: str
     group: int
     model: bool = True
+    single: bool = False
     began: float = 0.0
-    steps: int = 0
-    of: int = 0
+    of: int = 0  # steps of the walk
 
     @property
     def word(self) -> str:
@@ -79,6 +82,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._queue: deque[Job] = deque()
+        self._held: deque[Job] = deque()  # what waits behind the rest of a paused walk
         self._slipped: deque[Job] = deque()
         self._goes_on = False
         self._going_on: Job | None = None  # the rest of the walk that jobs have slipped into
@@ -95,17 +99,19 @@ class Worker:
         """Starts the thread, which imports torch first: after the first frame."""
         self._thread.start()
 
-    def submit(self, *lines: str, model: bool = True, at_once: bool = False) -> None:
+    def submit(self, *lines: str, at_once: bool = False) -> None:
         """Executes lines in turn; during a walk, what can take effect at its next step does.
 
         `at_once`: that even where other lines wait already (a click: who clicks does not queue).
         """
         with self._changed:
             self._group += 1
+            in_turn = False  # no line overtakes one that it came with
             for text in lines:
-                job = Job(text, self._group, model)
-                others = [j for j in self._queue if j is not self._going_on]
-                if not ((at_once or not others) and self._slips(job)):
+                job = Job(text, self._group)
+                others = any(j is not self._going_on for j in self._queue)
+                in_turn = in_turn or not ((at_once or not others) and self._slips(job))
+                if in_turn:
                     self._queue.append(job)
             self._changed.notify_all()
         self.insist()
@@ -123,12 +129,22 @@ class Worker:
             return False
         self._queue.insert(self._queue.index(rest), job)  # the walk stands between two steps now
         if job.word in INSTEAD:
-            self._queue.remove(rest)
+            self._put_by()
         return True
+
+    def _put_by(self) -> None:
+        """The walk that would go on does not: what is left of it waits for `run`."""
+        if self._going_on is not None and self._going_on in self._queue:
+            self._queue.remove(self._going_on)
+            self.rest = self._going_on.text
+        self._going_on = None
 
     def pause(self) -> None:
         """Ends the walk under way after its step; `run` goes on with the rest of it."""
         with self._changed:
+            self._put_by()
+            if self.running is None and self._queue and self._queue[0].word == "walk":
+                self.rest = self._queue.popleft().text  # not begun yet
             if self.running is not None and self.running.word == "walk":
                 self._goes_on = False
                 self._slipped.append(Job("", self._group))
@@ -137,36 +153,55 @@ class Worker:
     def stop(self) -> None:
         """Ends what is under way at a valid point, and drops what waits."""
         with self._changed:
+            self._put_by()
             self._queue.clear()
+            self._held.clear()
             self._slipped.clear()
             self._stopping = self.running is not None
         self.insist()
 
     def insist(self) -> None:
         """Passes a wish to pause or stop on; again at each tick, lest it came too early."""
-        session = self.session
-        if session is None or self.running is None:
-            return
-        if self._stopping:
-            session.cancel()
-        elif self._slipped:
-            session.pause()
+        with self._changed:  # so that it meets this job and not the next
+            if self.session is None or self.running is None:
+                return
+            if self._stopping:
+                self.session.cancel()
+            elif self._slipped:
+                self.session.pause()
 
     def run(self) -> None:
-        """The rest of a paused walk, or a walk like the last one."""
-        self.submit(self.rest or self.last_walk, model=False)
+        """The rest of a paused walk and what waited behind it, or a walk like the last one."""
+        with self._changed:
+            self._group += 1
+            text, self.rest = self.rest or self.last_walk, None
+            self._queue.append(Job(text, self._group, model=False))
+            self._queue.extend(self._held)
+            self._held.clear()
+            self._changed.notify_all()
 
     def step(self) -> None:
-        """One step in the manner of the last walk."""
+        """One step in the manner of the paused or the last walk."""
         from lsshell.sessions.remainder import one_step
 
-        self.submit(one_step(self.last_walk, self._variables()), model=False)
+        with self._changed:
+            self._group += 1
+            text = one_step(self.rest or self.last_walk, self._variables())
+            self._queue.append(Job(text, self._group, model=False, single=True))
+            self._changed.notify_all()
 
     @property
     def waiting(self) -> tuple[str, ...]:
         """Lines that are not begun yet."""
         with self._changed:
-            return tuple(j.text for j in (*self._slipped, *self._queue) if j.text)
+            return tuple(j.text for j in (*self._slipped, *self._queue, *self._held) if j.text)
+
+    @property
+    def walking(self) -> bool:
+        """Whether a walk is under way, or comes next."""
+        with self._changed:
+            following = self._queue[0] if self._queue else None
+            return any(j is not None and j.word == "walk" for j in (self.running, following))
 
     @property
     def idle(self) -> bool:
@@ -217,11 +252,7 @@ class Worker:
         self.ready = True
         self.wake()
         while (job := self._next()) is not None:
-            try:
-                self._execute(session, job)
-            except Exception as e:  # a defect of ours: the thread lives on, and the screen says so
-                self.running = None
-                self._notice(f"unexpected {type(e).__name__}: {e}", error=True)
+            self._execute(session, job)
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -241,83 +272,111 @@ class Worker:
 
         self._number += 1
         outcome: Outcome | None = None
-        failed = True
+        ok = False
         try:
             outcome = session.execute(Line(TYPED, self._number, job.text), self._outcome)
-            failed = outcome is not None and not outcome.ok
+            ok = outcome is None or outcome.ok
         except SessionError as e:
             self._notice(str(e), error=True)
+        except Exception as e:  # a defect of ours: the session stands, and the screen says so
+            self._notice(f"unexpected {type(e).__name__}: {e}", error=True)
         with self._changed:
             self.running, self.progress = None, None
-            if failed:
+            if not ok:
                 self._queue = deque(j for j in self._queue if j.group != job.group)
-            self._after(session, job, outcome)
+            self._after(session, job, outcome if ok else None)
             self.changes += 1
         self.wake()
 
     def _after(self, session: Session, job: Job, outcome: Outcome | None) -> None:
-        """What follows a job: the commands that slipped in between two steps, and the rest."""
+        """What follows a job: the commands that slipped in between two steps, and the rest.
+
+        `outcome`: None where it failed.
+        """
         slipped = [j for j in self._slipped if j.text]
-        goes_on = self._goes_on
+        paused, goes_on, stopped = bool(self._slipped), self._goes_on, self._stopping
         self._slipped.clear()
-        self._goes_on = False
-        rest = None
-        if job.word == "walk":
-            self.last_walk = job.text if job.model else self.last_walk
-            reply = outcome.reply if outcome is not None else None
-            if reply is not None and reply.interrupted:
-                rest = self._rest(job, int(reply.values.get("steps", 0)))
-        if job.word == "resume" and outcome is not None and outcome.ok:
-            rest = self._rest_on_disk(session)
-        if job.word in ENDS_A_WALK:
-            self.rest = rest
-        stopped, self._stopping = self._stopping, False
+        self._goes_on = self._stopping = False
+        if outcome is not None and job.word in ENDS_A_WALK:
+            self._set_rest(session, job, outcome)
         if stopped:
             return
         follow = [*slipped]
-        if goes_on and rest is not None and slipped:
-            self._going_on = Job(rest, job.group, model=False)
-            follow.append(self._going_on)
-            self.rest = None
+        if paused and self.rest is not None:
+            if goes_on:
+                self._going_on = Job(self.rest, job.group, model=False)
+                follow.append(self._going_on)
+                self.rest = None
+            else:  # what waited for the walk's end waits on
+                self._held.extend(self._queue)
+                self._queue.clear()
         self._queue.extendleft(reversed(follow))
-        if job.word == "reg" and not session.engine.sum.terms:
-            self._hold_back()
+        if job.word == "reg":
+            self._hold_back(session)
 
-    def _hold_back(self) -> None:
+    def _set_rest(self, session: Session, job: Job, outcome: Outcome) -> None:
+        """What is left of a walk once this job is done."""
+        taken = int(outcome.reply.values.get("steps", 0)) if outcome.reply is not None else 0
+        cut_short = outcome.reply is not None and outcome.reply.interrupted
+        if job.word == "walk" and job.single:
+            self.rest = self._without_one(self.rest) if self.rest and taken else self.rest
+        elif job.word == "walk" and cut_short:
+            self.rest = self._rest(job, taken)
+        elif job.word == "resume":
+            self._resumed(session)
+        else:
+            self.rest = None
+        if self.rest is None and self._held:
+            lines = ", ".join(j.text for j in self._held)
+            self._held.clear()
+            self._notice(f"no more waiting for the end of that walk: {lines}")
+
+    def _hold_back(self, session: Session) -> None:
         """With nothing to descend, the rest of the walk waits for `run`."""
         held = self._going_on
-        if held is not None and held in self._queue:
-            self._queue.remove(held)
-            self.rest = held.text
+        if held is None or held not in self._queue or session.engine.sum.terms:
+            return
+        before = list(self._queue)[: self._queue.index(held)]
+        if not any(j.word == "reg" for j in before):  # which may switch one on
+            self._put_by()
             self._notice("no regulariser is on: the walk waits until one is, and is run on")
 
-    def _rest_on_disk(self, session: Session) -> str | None:
-        """What the session that was opened has left of its last walk."""
+    def _resumed(self, session: Session) -> None:
+        """What the session that was opened has left of its last walk, and what that one was."""
         from lsshell.sessions.journal import read_record
         from lsshell.sessions.remainder import rest_of_record
 
-        if session.folder is None:
-            return None
-        entries = read_record(session.folder).entries
-        return rest_of_record(entries, session.engine.default_steps)
+        self.rest, self.last_walk = None, "walk"
+        if session.folder is not None:
+            entries = read_record(session.folder).entries
+            walks = [e.line.text for e in entries if e.line.text.split()[0] == "walk"]
+            self.last_walk = walks[-1] if walks else "walk"
+            passing = BETWEEN_STEPS
+            self.rest = rest_of_record(entries, session.engine.default_steps, passing)
 
     def _rest(self, job: Job, taken: int) -> str | None:
         from lsshell.sessions.remainder import rest_of_walk
 
         if taken == 0:
             return job.text
-        return rest_of_walk(
-            job.text,
-            self._variables(),
-            taken=taken,
-            of=job.of,
-            seconds=time.monotonic() - job.began,
-        )
+        seconds = time.monotonic() - job.began
+        return rest_of_walk(job.text, self._variables(), taken=taken, of=job.of, seconds=seconds)
+
+    def _without_one(self, rest: str) -> str | None:
+        from lsshell.sessions.remainder import asked_steps, rest_of_walk
+
+        of = asked_steps(rest, self._variables())
+        if of is None:  # paused before its first step: it still says what it said
+            return rest
+        return rest_of_walk(rest, self._variables(), taken=1, of=of, seconds=0.0)
 
     def _variables(self) -> Mapping[str, str]:
         return self.session.variables if self.session is not None else {}
 
     def _outcome(self, outcome: Outcome) -> None:
+        job = self.running
+        if outcome.command == "walk" and outcome.ok and (job is None or job.model):
+            self.last_walk = outcome.line.text.strip()
         self.said.append(Said(outcome))
         self.wake()
 
@@ -334,4 +393,4 @@ class Worker:
         self.progress = event  # type: ignore[assignment] - only Progress has `done`
         job = self.running
         if job is not None and job.word == "walk":
-            job.steps, job.of = done, event.total  # type: ignore[union-attr]
+            job.of = event.total  # type: ignore[union-attr]

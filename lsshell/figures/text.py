@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+import threading
+from dataclasses import replace
 from string import ascii_lowercase
 
 from lsshell.figures.figure import Figure, Series
 
+_DRAWING = threading.Lock()  # plotext has one figure for the whole process
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # From early (or low) to late (or high), for shaded points.
 _RAMP = ("blue+", "cyan+", "green+", "orange+", "red+")
@@ -21,6 +25,30 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bo
     Without colours, several lines are told apart by letters. The legend stands underneath, where
     it covers nothing. `bare`: axes and data alone, for whoever puts a title around it.
     """
+    with _DRAWING:
+        return _draw(_finite(figure), width, height, colour=colour, bare=bare)
+
+
+def _finite(figure: Figure) -> Figure:
+    """Without what has no place on an axis."""
+
+    def kept(series: Series) -> Series:
+        whole = [i for i, xy in enumerate(zip(series.x, series.y, strict=True)) if _all_finite(xy)]
+        if len(whole) == len(series.x):
+            return series
+        shade = None if series.shade is None else tuple(series.shade[i] for i in whole)
+        x, y = (tuple(values[i] for i in whole) for values in (series.x, series.y))
+        return replace(series, x=x, y=y, shade=shade)
+
+    bands = tuple(b for b in figure.bands if math.isfinite(b[1]))
+    return replace(figure, series=tuple(kept(s) for s in figure.series), bands=bands)
+
+
+def _all_finite(values: tuple[float, ...]) -> bool:
+    return all(math.isfinite(v) for v in values)
+
+
+def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) -> str:
     import plotext
 
     legend = [] if bare else _legend(figure, width, colour=colour)

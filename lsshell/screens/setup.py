@@ -50,7 +50,7 @@ class Setup(ModalScreen[tuple[str, ...]]):
             yield Label(
                 "network: also mlp 784-100-10, cnn 20-20-d100, module:factory", classes="dim"
             )
-            yield Static("", id="preview")
+            yield Static("", id="preview", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Go", id="go", variant="primary", compact=True)
                 yield Button("Cancel (Esc)", id="cancel", compact=True)

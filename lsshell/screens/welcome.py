@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -69,11 +67,6 @@ class Welcome(ModalScreen[str]):
 
     def action_leave(self) -> None:
         self.dismiss("")
-
-
-def sessions_root() -> Path:
-    """Where sessions are, unless said otherwise."""
-    return Path(os.environ.get("LSSHELL_SESSIONS", "sessions"))
 
 
 def _option(what: str, name: str, words: str) -> Option:

@@ -20,6 +20,7 @@ from lsshell.sessions.language import Line
 from lsshell.sessions.results import MARK, read_results, result_lines
 
 FORMAT = "1"
+SESSIONS_VARIABLE = "LSSHELL_SESSIONS"
 SCRIPT, STEPS, POINTS, FIGURES = "session.lss", "steps.jsonl", "points", "figures"
 HEADER, NOTE = "#:", "#!"
 
@@ -73,7 +74,7 @@ class Journal:
         except OSError as e:
             raise SessionError(f"the session folder {folder} cannot be written: {_why(e)}") from e
         if header is not None:
-            self._write_script([f"{HEADER} {name} {value}" for name, value in header.items()])
+            self._write_script(_header_line(name, value) for name, value in header.items())
 
     def begin(self, text: str) -> None:
         """Writes a command before it runs."""
@@ -119,7 +120,7 @@ class Journal:
         """Adds a folder to those in which a replay looks for files."""
         if folder not in self._searched:
             self._searched.add(folder)
-            self._write_script([f"{HEADER} search {folder.resolve()}"])
+            self._write_script([_header_line("search", str(folder.resolve()))])
 
     def note(self, text: str) -> None:
         """A remark that replay and resume read, and scripts skip."""
@@ -269,6 +270,16 @@ def _read_steps(file: Path, notices: list[str]) -> list[dict[str, Any]]:
                 raise SessionError(f"{file.name}:{number}: not a recorded point: {e}") from e
             notices.append(f"{STEPS}: the last line was torn and is dropped")
     return steps
+
+
+def _header_line(name: str, value: str) -> str:
+    """One line, whatever there is in a folder's name."""
+    return f"{HEADER} {name} {' '.join(value.splitlines())}"
+
+
+def sessions_root() -> Path:
+    """Where sessions go that name no folder: $LSSHELL_SESSIONS, or `sessions` here."""
+    return Path(os.environ.get(SESSIONS_VARIABLE, "sessions"))
 
 
 def new_folder(root: Path, name: str) -> Path:

@@ -57,6 +57,18 @@ class Failure:
         }
 
 
+# What would break a line of the script in two, or speak to the terminal that shows it.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def refuse_control(text: str) -> None:
+    """Raises CommandError for a line with control characters (line breaks among them) in it."""
+    found = CONTROL.search(text)
+    if found is not None:
+        code = f"U+{ord(found.group()):04X}"
+        raise CommandError(f"a command is one line of text, without {code}", found.start() + 1)
+
+
 def split_words(text: str, variables: Mapping[str, str]) -> list[Word]:
     """Splits as a POSIX shell does: quotes, backslashes, `#` comments, and `${name}`.
 

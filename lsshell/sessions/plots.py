@@ -26,7 +26,7 @@ _AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
     "l2": ("‖θ‖²", lambda p: p.regularizers.get("l2")),
 }
 # Relative values of these mean nothing: they are zero at the start, or of any sign.
-_NOT_RELATIVE = ("random", "distance")
+NOT_RELATIVE = ("random", "distance")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,13 @@ class Traversal:
     def walked(self) -> bool:
         """Whether there is a step yet."""
         return any(len(line) > 1 for line in self.lines.values())
+
+    @property
+    def best(self) -> Point | None:
+        """The kept point of least test loss, on any branch: where `goto best` goes."""
+        points = (p for line in self.lines.values() for p in line)
+        measured = [p for p in points if p.test_loss is not None and p.kept]
+        return min(measured, key=lambda p: p.test_loss or 0.0, default=None)
 
     @property
     def tested(self) -> Point | None:
@@ -185,7 +192,7 @@ def _series(
 def _regularizers_figure(
     traversal: Traversal, x: Axis, log: bool, start: Mapping[str, float], most: int | None
 ) -> Figure:
-    names = [n for n in start if start[n] > 0.0 and n not in _NOT_RELATIVE]
+    names = [n for n in start if start[n] > 0.0 and n not in NOT_RELATIVE]
     if not names:
         raise CommandError("no regulariser is above 0 at the start, to be drawn relative to it")
 
@@ -211,13 +218,18 @@ def path_figure(traversal: Traversal, projection: Projection, shade: Shade) -> F
     ys = projection.coordinates[:, 1].tolist() if second else [0.0] * len(xs)
     shares = [*projection.explained.tolist(), 0.0]
     where = {p.index: (a, b) for p, a, b in zip(projection.points, xs, ys, strict=True)}
-    value: Callable[[Point], float | None] = (
-        (lambda p: p.test_loss) if shade == "test-loss" else (lambda p: float(p.step))
-    )
     series, ends = [], []
+    tested: dict[int, float] = {}  # the latest test loss measured on the way to each point
     for name, line in traversal.lines.items():
-        shown = [(p, value(p)) for p in line if p.index in where]
-        known = [(p, s) for p, s in shown if s is not None]
+        latest = tested.get(line[0].index)
+        known = []
+        for p in line:
+            latest = p.test_loss if p.test_loss is not None else latest
+            if latest is not None:
+                tested[p.index] = latest
+            value = latest if shade == "test-loss" else float(p.step)
+            if p.index in where and value is not None:
+                known.append((p, value))
         if not known:
             continue
         series.append(
@@ -232,7 +244,8 @@ def path_figure(traversal: Traversal, projection: Projection, shade: Shade) -> F
         if line[-1] is not traversal.here:
             ends.append((name, known[-1][0]))
     named = [("start", traversal.start), *(ends if len(traversal.lines) > 1 else ())]
-    for name, point in (*named, ("now", traversal.here)):
+    now = next((p for p in reversed(traversal.lineage) if p.index in where), traversal.here)
+    for name, point in (*named, ("now", now)):
         if point.index in where:
             a, b = where[point.index]
             series.append(Series(name, (a,), (b,), "mark"))

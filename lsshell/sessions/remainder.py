@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lsshell.sessions.errors import CommandError
@@ -28,7 +29,7 @@ def walk_line(text: str, options: Mapping[str, str | None], variables: Mapping[s
     k = 0
     while k < len(words):
         word = words[k].text
-        name = word.removeprefix("--").partition("=")[0] if word.startswith("--") else ""
+        name = _option(word)
         if name in options:
             k += 1 if "=" in word else 2
             continue
@@ -37,7 +38,20 @@ def walk_line(text: str, options: Mapping[str, str | None], variables: Mapping[s
     for name, value in options.items():
         if value is not None:
             kept += [f"--{name}", value]
-    return " ".join(kept)
+    return shlex.join(kept)
+
+
+def _option(word: str) -> str:
+    """The name of the option that a word gives, spelled as in the help; "" for none."""
+    if not word.startswith("--"):
+        return ""
+    return word.removeprefix("--").partition("=")[0].replace("_", "-")
+
+
+def asked_steps(text: str, variables: Mapping[str, str]) -> int | None:
+    """How many steps a walk asks for; None where it does not say."""
+    asked = _value(text, "steps", variables)
+    return int(asked) if asked is not None and asked.isdecimal() else None
 
 
 def rest_of_walk(
@@ -50,7 +64,7 @@ def rest_of_walk(
     if taken >= of:
         return None
     options: dict[str, str | None] = {"steps": str(of - taken)}
-    limit = _value(text, "--seconds", variables)
+    limit = _value(text, "seconds", variables)
     if limit is not None:
         left = float(limit) - seconds
         if left <= 0:
@@ -65,19 +79,25 @@ def one_step(text: str, variables: Mapping[str, str]) -> str:
     return walk_line(text, {"steps": "1", **nowhere}, variables)
 
 
-def rest_of_record(entries: Sequence[Entry], default_steps: Callable[[str], int]) -> str | None:
+def rest_of_record(
+    entries: Sequence[Entry],
+    default_steps: Callable[[str], int],
+    passing: Collection[str] = (),
+) -> str | None:
     """What is left of the walk that a session ended in; None where it ended otherwise.
 
-    `default_steps` tells how many steps a method takes where the line does not say.
+    `passing`: words of commands that may have come after it; `default_steps` tells how many
+    steps a method takes where the line does not say.
     """
+    while entries and entries[-1].line.text.split()[0] in passing:
+        entries = entries[:-1]
     if not entries:
         return None
     last, results = entries[-1].line.text, entries[-1].results or {}
     if last.split()[0] != "walk" or results.get("reason") not in UNFINISHED:
         return None
-    asked = _value(last, "--steps", {})
-    method = _value(last, "--method", {}) or "quasi-newton"
-    of = int(asked) if asked is not None else default_steps(method)
+    method = _value(last, "method", {}) or "quasi-newton"
+    of = asked_steps(last, {}) or default_steps(method)
     return rest_of_walk(last, {}, taken=int(results.get("steps", 0)), of=of, seconds=0.0)
 
 
@@ -85,6 +105,6 @@ def _value(text: str, option: str, variables: Mapping[str, str]) -> str | None:
     """What an option is given in a line; None without it."""
     words = [word.text for word in split_words(text, variables)]
     for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == option or word.startswith(f"{option}="):
+        if _option(word) == option:
             return word.partition("=")[2] or following
     return None

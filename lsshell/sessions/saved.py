@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lsshell.engine.vocabulary import DATA_SETS
 from lsshell.sessions.journal import SCRIPT
+from lsshell.sessions.language import CONTROL
 
 MOST_HEADER = 1 << 20
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".pt2")
@@ -52,6 +53,8 @@ def lines_to_open(path: Path, *, has_data: bool) -> list[str]:
     A checkpoint of lsshell's own says which bundled data it was made on; with no data loaded yet,
     they are loaded first. Raises ValueError, for people, where it is none of these.
     """
+    if CONTROL.search(str(path)):
+        raise ValueError("a path with line breaks or other control characters cannot be opened")
     if path.name == SCRIPT:
         path = path.parent
     if path.is_dir():

@@ -24,8 +24,17 @@ from lsshell.sessions.journal import (
     make_folder,
     new_folder,
     refuse_occupied,
+    sessions_root,
 )
-from lsshell.sessions.language import Failure, Line, Word, assignment, split_words, spoken
+from lsshell.sessions.language import (
+    Failure,
+    Line,
+    Word,
+    assignment,
+    refuse_control,
+    split_words,
+    spoken,
+)
 from lsshell.sessions.reply import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -33,7 +42,6 @@ if TYPE_CHECKING:
     from lsshell.engine.events import Event
     from lsshell.sessions.replay import Compared
 
-SESSIONS_VARIABLE = "LSSHELL_SESSIONS"
 DEBUG_VARIABLE = "LSSHELL_DEBUG"
 BUNDLED = Path(lsshell.__file__).parent / "bundled"
 
@@ -150,32 +158,38 @@ class Session:
         began = time.perf_counter()
         name, text = "", line.text.strip()
         try:
+            refuse_control(line.text)
             words = split_words(line.text, self.variables)
             if not words:
                 return None
             name, text = words[0].text, spoken(line.text, words)
+            refuse_control(text)  # which a variable may have brought
             command, call = VOCABULARY.parse(words)
         except CommandError as e:
             return self._tell(self._failed(line, name, text, e, began, 0, begun=False))
         self.history.append(text)
         talk = command.kind == "talk" or self._silent
-        if not talk:
-            self.open_journal()
-            if self.journal is not None:
-                self.journal.begin(text)
         try:
+            if not talk:
+                self.open_journal()
+                if self.journal is not None:
+                    self.journal.begin(text)
             reply = self._call(call)
+            if self.journal is not None and not talk:
+                self.journal.end(self._recorded(reply))
         except CommandError as e:
             column = _place(words, str(e))
             return self._tell(self._failed(line, name, text, e, began, column, begun=not talk))
+        except SessionError:
+            # What stands on disk is whole, but behind: only `resume` can go on with it.
+            self.close()
+            raise
         except KeyboardInterrupt:
             if self.journal is not None and not talk:
                 self._write_failure(text, "stopped at once")
                 if self.journal.steps_of_command:
                     self.forget_walker()
             raise
-        if self.journal is not None and not talk:
-            self.journal.end(self._recorded(reply))
         return self._tell(Outcome(line, name, time.perf_counter() - began, reply=reply))
 
     def _recorded(self, reply: Reply) -> Mapping[str, Any]:
@@ -391,7 +405,7 @@ class Session:
         if self.journal is not None or not self.record:
             return
         if self.folder is None:
-            root = Path(os.environ.get(SESSIONS_VARIABLE, "sessions"))
+            root = sessions_root()
             self.folder = new_folder(root, self.name)
         here = Path.cwd()
         begun_in = self.modules or here  # a replay finds the modules there, and so will its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from rich.text import Text
 from textual.widgets import Tree
 
 from lsshell.sessions.tables import number
@@ -28,7 +29,7 @@ class Branches(Tree[str]):
         super().__init__("path", **options)
         self.show_root = False
         self.guide_depth = 2
-        self._shown: dict[str, str] = {}
+        self._shown: dict[str, Text] = {}
         self._labelled = 0.0
         self._by_name: dict[str, TreeNode[str]] = {}
 
@@ -51,7 +52,7 @@ class Branches(Tree[str]):
         self._shown, self._labelled = labels, time.monotonic()
 
     def _grow(
-        self, branches: dict[str, list[Point]], path: Path | None, labels: dict[str, str]
+        self, branches: dict[str, list[Point]], path: Path | None, labels: dict[str, Text]
     ) -> None:
         self.clear()
         self._by_name = {}
@@ -70,11 +71,11 @@ class Branches(Tree[str]):
             self.post_message(Say(f"goto {event.node.data}"))
 
 
-def _label(name: str, points: list[Point], here: Point | None) -> str:
+def _label(name: str, points: list[Point], here: Point | None) -> Text:
     first, last = points[0], points[-1]
     steps = f"{first.step}–{last.step}" if last.step > first.step else str(first.step)
     tested = next((p for p in reversed(points) if p.test_loss is not None), None)
     loss = f"  test {number(tested.test_loss)}" if tested is not None else ""
     level = f"  L* {number(last.level)}" if last.level is not None else f"  L {number(last.loss)}"
     mark = "▶ " if here is not None and here.branch == name else ""
-    return f"{mark}{name} {steps}{loss}{level}"
+    return Text(f"{mark}{name} {steps}{loss}{level}")  # as it is: no markup

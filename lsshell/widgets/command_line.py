@@ -76,6 +76,15 @@ class CommandInput(Input):
         Binding("escape", "leave", "Leave", show=False),
     ]
 
+    async def _on_key(self, event: events.Key) -> None:
+        """Enter takes the line here and now: what comes after it in one go is another line."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self._line.enter()
+        else:
+            await super()._on_key(event)
+
     def action_complete(self) -> None:
         self._line.complete()
 
@@ -102,7 +111,7 @@ class CommandLine(Vertical):
         self._wrong: tuple[str | None, Content] = (None, Content(""))  # a line, and what is wrong
 
     def compose(self) -> ComposeResult:
-        offered = OptionList(id="offered", compact=True)
+        offered = OptionList(id="offered", compact=True, markup=False)
         offered.can_focus = False
         yield offered
         yield CommandInput(
@@ -151,13 +160,13 @@ class CommandLine(Vertical):
         self._offer([])
         self._help()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
+    def enter(self) -> None:
+        """Takes what is highlighted in the list, or executes the line."""
         offered = self.query_one("#offered", OptionList)
         if offered.display and offered.highlighted is not None:
             self._take(offered.highlighted)
             return
-        text = event.value.strip().lstrip(":")  # who knows vi says : once more
+        text = self.input.value.strip().lstrip(":")  # who knows vi says : once more
         if not text:
             return
         self.input.value = ""

@@ -10,7 +10,7 @@ from textual.widgets import RichLog
 
 from lsshell.worker import Said
 
-MOST = 1000
+MOST, MOST_LINES = 1000, 20_000
 
 
 class Log(RichLog):
@@ -19,7 +19,7 @@ class Log(RichLog):
     BORDER_TITLE = "9 log"
 
     def __init__(self, **options: str) -> None:
-        super().__init__(wrap=True, min_width=20, **options)
+        super().__init__(wrap=True, min_width=20, max_lines=MOST_LINES, **options)
         self._texts: deque[Text] = deque(maxlen=MOST)
         self._width = 0
 

@@ -17,7 +17,15 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from lsshell.sessions.plots import Axis, Plot, Shade, Traversal, curve_figure, path_figure
+from lsshell.sessions.plots import (
+    NOT_RELATIVE,
+    Axis,
+    Plot,
+    Shade,
+    Traversal,
+    curve_figure,
+    path_figure,
+)
 from lsshell.sessions.tables import number
 from lsshell.sessions.view import View, values_at_the_ends
 
@@ -248,7 +256,7 @@ class Plots(Container):
         first, _ = values_at_the_ends(traversal)
         on = [name for name in view.weights if name in first]
         names = on if on and not pane.big else [*on, *(n for n in first if n not in on)]
-        return {n: first[n] for n in names if first[n] > 0 and n not in ("random", "distance")}
+        return {n: first[n] for n in names if first[n] > 0 and n not in NOT_RELATIVE}
 
 
 def _latest(pane: PlotPane, traversal: Traversal, view: View) -> str:

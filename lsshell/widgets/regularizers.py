@@ -32,15 +32,14 @@ class Regularizers(Rows):
 
     def __init__(self, **options: str) -> None:
         super().__init__(**options)
-        self._asked: dict[
-            str, float | None
-        ] = {}  # weights before what was asked for and is to come
+        # (weight before, weight asked for) of what is to come; None: off.
+        self._asked: dict[str, tuple[float | None, float | None]] = {}
 
     def watch_view(self, before: View, after: View) -> None:
         if before.regularizers == after.regularizers:
             return
         now = {r.name: r.weight for r in self.view.regularizers}
-        self._asked = {n: before for n, before in self._asked.items() if now[n] == before}
+        self._asked = {n: asked for n, asked in self._asked.items() if now[n] == asked[0]}
         self.show()
 
     def count(self) -> int:
@@ -67,7 +66,7 @@ class Regularizers(Rows):
             (f"  {found.formula}", "rows--dim"),
         ]
 
-    def choose(self, index: int, x: int) -> None:
+    def choose(self, index: int, x: int, clicks: int) -> None:
         found = self.view.regularizers[index]
         if found.on and x == _LESS:
             self._weigh(found, -1)
@@ -86,23 +85,31 @@ class Regularizers(Rows):
         """On, off, or asked for and to come at the next step."""
         return " ◐ " if found.name in self._asked else " ● " if found.on else " ○ "
 
-    def _switch(self, found: RegularizerView) -> None:
-        self._ask(found, f"reg {found.name} {'off' if found.on else 'on'}")
+    def _weight(self, found: RegularizerView) -> float | None:
+        """What it will be once all that was asked for is done."""
+        return self._asked[found.name][1] if found.name in self._asked else found.weight
 
-    def _ask(self, found: RegularizerView, line: str) -> None:
-        self._asked[found.name] = found.weight
+    def _switch(self, found: RegularizerView) -> None:
+        if self._weight(found) is None:
+            self._ask(found, f"reg {found.name} on", found.weight or 1.0)
+        else:
+            self._ask(found, f"reg {found.name} off", None)
+
+    def _ask(self, found: RegularizerView, line: str, weight: float | None) -> None:
+        self._asked[found.name] = (found.weight, weight)
         self.refresh()
         self.post_message(Say(line))
 
     def forget_asked(self) -> None:
-        """What was asked for has failed, or is done."""
+        """Nothing that was asked for is still to come."""
         if self._asked:
             self._asked = {}
             self.refresh()
 
     def _weigh(self, found: RegularizerView, way: int) -> None:
-        weight = 1.0 if found.weight is None else beside(found.weight, way)
-        self._ask(found, f"reg {found.name} {weight:g}")
+        before = self._weight(found)
+        weight = 1.0 if before is None else beside(before, way)
+        self._ask(found, f"reg {found.name} {weight:g}", weight)
 
 
 def beside(weight: float, way: int) -> float:

@@ -57,8 +57,11 @@ class Rows(ScrollView, can_focus=True):
         """The cells of a row, padded as the header is."""
         raise NotImplementedError
 
-    def choose(self, index: int, x: int) -> None:
-        """What a click at column x of a row does, besides putting the cursor there."""
+    def choose(self, index: int, x: int, clicks: int) -> None:
+        """What a click at column x of a row does, besides putting the cursor there.
+
+        `clicks`: 2 for the second of a double click.
+        """
 
     def show(self) -> None:
         """Draws what has changed; the size follows the number of rows."""
@@ -130,4 +133,4 @@ class Rows(ScrollView, can_focus=True):
         index = round(self.scroll_offset.y) + offset.y - 1
         if index < self.count():
             self.cursor = index
-            self.choose(index, offset.x)
+            self.choose(index, offset.x, event.chain)

@@ -47,8 +47,8 @@ class Steps(Rows):
         self._view = view
         self._points = [*traversal.lineage, *traversal.ahead] if traversal is not None else []
         self._here = view.here.index if view.here is not None else -1
-        measured = [p for p in self._points if p.test_loss is not None]
-        self._best = min(measured, key=lambda p: p.test_loss or 0.0).index if measured else -1
+        best = traversal.best if traversal is not None else None
+        self._best = best.index if best is not None else -1
         rmse = bool(self._points) and self._points[0].test_rmse is not None
         self._rate = "RMSE" if rmse else "acc %"
         self.show()
@@ -103,9 +103,6 @@ class Steps(Rows):
             point = self._points[self.cursor]
             self.post_message(Say(f"goto {point.branch}:{point.step}"))
 
-    def choose(self, index: int, x: int) -> None:
-        if index == self._chosen:
+    def choose(self, index: int, x: int, clicks: int) -> None:
+        if clicks == 2:
             self.action_goto()
-        self._chosen = index
-
-    _chosen = -1

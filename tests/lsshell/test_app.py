@@ -349,7 +349,7 @@ async def test_w_writes_the_last_walk_on_the_command_line(tmp_path):
         await app.press("backspace")
         await app.press("enter")
         await app.idle()
-        assert "gradien" in app.hint
+        await app.until(lambda: "gradien" in app.hint, "what was wrong")
 
 
 # -- going back --------------------------------------------------------------------------------
@@ -487,6 +487,7 @@ async def test_a_failing_line_comes_back_with_a_caret_under_the_faulty_word(tmp_
         await app.enter("walk --stps 5")
         line = app.typed.input
         assert line.value == "walk --stps 5" == line.selected_text
+        await app.until(lambda: "^" in app.hint, "a caret")
         assert app.hint.index("^") == line.value.index("--stps")
         assert "Did you mean --steps?" in app.hint
         assert "Did you mean --steps?" in app.log
@@ -502,7 +503,7 @@ async def test_a_command_that_fails_in_the_engine_leaves_everything_as_it_was(tm
     async with driven(tmp_path / "s", *ON) as app:
         before = (app.script, app.session.engine.theta_hash(), app.path.here)
         await app.enter("goto 99")
-        assert app.hint.startswith("     ^ ")
+        await app.until(lambda: app.hint.startswith("     ^ "), "a caret under 99")
         assert "step 99" in app.hint
         assert (app.script, app.session.engine.theta_hash(), app.path.here) == before
 

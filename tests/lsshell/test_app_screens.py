@@ -154,17 +154,26 @@ def plain_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+async def begun(pilot: Pilot[int]) -> None:
+    """Waits until all panes are there: the footer is the last."""
+    app = pilot.app
+    assert isinstance(app, Still)
+    while not app._main.query(Footer):
+        await pilot.pause()
+    app.on_woken()
+    await pilot.pause()
+
+
 def shown(theme: str) -> Callable[[Pilot[int]], Awaitable[None]]:
     """Puts the moment on the screen."""
 
     async def show(pilot: Pilot[int]) -> None:
         app = pilot.app
         assert isinstance(app, Still)
-        while not app.query(Footer):  # the last of what is mounted
-            await pilot.pause()
+        await begun(pilot)
         app.theme = theme
         app.worker.ready = True
-        app._tick()
+        app.on_woken()
         app.query_one(CommandLine).use(Session(record=False))
         for number, (text, answer) in enumerate(SAID, start=1):
             line = Line("<app>", number, text)
@@ -207,7 +216,7 @@ def test_the_welcome_screen(snap_compare, monkeypatch) -> None:
     ]
     monkeypatch.setattr("lsshell.sessions.saved.saved_sessions", lambda root, most: saved)
     monkeypatch.setattr("lsshell.screens.welcome.__version__", "1.2.3")
-    assert snap_compare(Still(), terminal_size=(120, 40))
+    assert snap_compare(Still(), terminal_size=(120, 40), run_before=begun)
 
 
 def test_the_help(snap_compare) -> None:
@@ -217,6 +226,7 @@ def test_the_help(snap_compare) -> None:
 
 def test_the_setup_form(snap_compare) -> None:
     async def form(pilot: Pilot[int]) -> None:
+        await begun(pilot)
         await pilot.press("n")
         await pilot.pause()
 

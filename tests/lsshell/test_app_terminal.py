@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -178,9 +179,8 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
     screen.wait_for("main:50 ")
     screen.wait_for("› goto main:50")
     screen.press("r")
-    screen.wait_for_match(r"│ (?!main:)\S+:80 │")
-    branch = screen.rows(r"│ (?!main:)(\S+):80 │")[0]
-    screen.wait_for(f"{branch} 80")  # the tree of branches
+    screen.wait_for("main-2:80 ")
+    screen.wait_for("▶ main-2 51–80")  # the tree of branches
 
     # Esc and Ctrl-C stop a walk at a valid point; the app stays.
     for key in (ESCAPE, CTRL_C):
@@ -188,8 +188,7 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
         screen.walk_on()
         screen.press(key)
         screen.wait_for_match(r"^ (paused|ready)")
-        session = the_session(tmp_path)
-        assert len(steps(session)) > before
+        assert len(steps(the_session(tmp_path))) > before
         assert screen.process.isalive()
 
     screen.press("q")
@@ -204,7 +203,7 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
 
 
 def test_keys_that_arrive_all_at_once_are_taken_in_turn(start):
-    screen = start()
+    screen = start(columns=120, rows=40)
     screen.wait_for("Demo")
     screen.press(ESCAPE, footer="Switch")
     screen.press(":seed 1\rseed 2\r")  # as over a slow line
@@ -246,10 +245,10 @@ def test_the_app_follows_the_size_of_the_screen(resumed):
         screen.resize(columns, rows)
         screen.wait(lambda: "60×20" in screen.shown(), "the least size")
         screen.wait(lambda c=columns, r=rows: f"{c}×{r}" in screen.shown(), "the size that is")
-        assert "main:20" not in screen.shown()
+        assert "L* " not in screen.shown()
     screen.resize(60, 20)
     screen.wait(lambda: fits(screen), "layout that fits 60×20")
-    screen.wait_for("main:20 ")
+    screen.wait_for("L* ")
     assert "needs" not in screen.shown()
 
 
@@ -261,29 +260,6 @@ def test_a_dumb_terminal_gets_the_repl_and_is_told_so(start):
     assert "cannot show the app" in why
     assert terminal.leave() == 0
     assert "\x1b" not in terminal.raw
-
-
-def test_colours_are_those_that_the_terminal_has_or_none_where_none_are_wanted(resumed):
-    plain = resumed("plain", columns=120, rows=40, NO_COLOR="1")
-    few = resumed("few", columns=120, rows=40, TERM="xterm")
-    codes: dict[Screen, set[str]] = {}
-    for screen in (plain, few):
-        screen.wait_for("main:20 ")
-        screen.wait_for_match("[⠁-⣿]")
-        screen.press(":", footer="Complete")
-        screen.press("nonsense" + ENTER)
-        screen.wait_for("unknown command nonsense")
-        screen.press(CTRL_Q)
-        assert screen.ended() == 0
-        codes[screen] = {found for found in SGR.findall(screen.raw) if found}
-
-    def singles(screen: Screen) -> set[int]:
-        return {int(code) for found in codes[screen] for code in re.split("[;:]", found) if code}
-
-    # 39 and 49 give the terminal's own colours; up to 29 there are attributes, bold and the like.
-    assert {c for c in singles(plain) if c >= 30} <= {39, 49}
-    assert not {c for c in singles(few) if c in (38, 48)}
-    assert {c for c in singles(few) if 30 <= c <= 37 or 90 <= c <= 97}
 
 
 # -- leaving and being ended -----------------------------------------------------------------------
@@ -323,7 +299,7 @@ def test_quit_during_a_walk_asks_and_what_is_left_of_the_walk_is_offered_next_ti
     again.wait_for_match(r"^ (paused|ready)")
     again.press("q")
     assert again.ended() == 0
-    assert points(session)[: len(walked)] == points(session)[: len(walked)]
+    assert steps(session)[: len(walked)] == walked
 
 
 def lose_terminal(screen: Screen) -> None:
@@ -333,48 +309,7 @@ def lose_terminal(screen: Screen) -> None:
     os.close(nothing)
 
 
-ENDINGS: dict[str, Callable[[Screen], None]] = {
-    "SIGHUP": lambda screen: screen.process.kill(signal.SIGHUP),
-    "SIGTERM": lambda screen: screen.process.kill(signal.SIGTERM),
-    "SIGKILL": lambda screen: screen.process.kill(signal.SIGKILL),
-    "lost": lose_terminal,
-}
-
-
-def test_no_step_is_lost_however_the_app_is_ended(resumed, tmp_path):
-    screens = {name: resumed(name, columns=100, rows=30) for name in ENDINGS}  # at once: quicker
-    for name, end in ENDINGS.items():
-        screen, session = screens[name], tmp_path / name
-        screen.wait_for("main:20 ")
-        screen.walk_on()
-        recorded = points(session)
-        assert recorded[-1]["step"] > 20, name
-        end(screen)
-        wait_for_end(screen, name)
-        if name in ("SIGHUP", "SIGTERM"):
-            assert screen.process.exitstatus == 0, name
-            assert_given_back(screen)
-            assert f"lsshell resume {name}" in screen.after()
-        assert in_its_session(screen.process.pid) == [], name
-        kept = points(session)
-        assert kept[: len(recorded)] == recorded, name
-        assert_on_the_level_set(steps(session))
-        # Nothing holds the session any more, and it goes on from the last step.
-        on = lsshell(tmp_path, "resume", name, said="walk --steps 1 --method paper\n")
-        assert on.returncode == 0, f"{name}: {on.stderr}"
-        assert f"at step {kept[-1]['step']} of main" in on.stderr, name
-        assert points(session)[-1]["step"] == kept[-1]["step"] + 1, name
-
-
-def wait_for_end(screen: Screen, name: str) -> None:
-    if name != "lost":
-        screen.wait(lambda: screen.process.flag_eof, f"end after {name}")
-    deadline = time.monotonic() + PATIENCE
-    while screen.process.isalive():
-        assert time.monotonic() < deadline, f"still there after {name}"
-        time.sleep(0.05)
-
-
+# Raises in the middle of a walk; found on PYTHONPATH, so that the package is as it was installed.
 CRASH = """
 from lsshell.widgets.status import Status
 
@@ -389,23 +324,116 @@ def render(self):
 
 Status.render = render
 """
+ENDINGS: dict[str, Callable[[Screen], None]] = {
+    "SIGHUP": lambda screen: screen.process.kill(signal.SIGHUP),
+    "SIGTERM": lambda screen: screen.process.kill(signal.SIGTERM),
+    "SIGKILL": lambda screen: screen.process.kill(signal.SIGKILL),
+    "lost": lose_terminal,
+    "crash": lambda screen: None,  # comes by itself
+}
+VARIABLES = {"SIGHUP": {"NO_COLOR": "1"}, "SIGTERM": {"TERM": "xterm"}}
 
 
-def test_a_crash_of_the_interface_loses_no_step_and_says_where_the_session_is(resumed, tmp_path):
-    (tmp_path / "patches").mkdir()
-    (tmp_path / "patches" / "sitecustomize.py").write_text(CRASH)
-    screen = resumed(columns=100, rows=30, PYTHONPATH=str(tmp_path / "patches"))
+@dataclass(frozen=True)
+class Ended:
+    """An app that was ended during a walk: what was recorded just before, and what is there."""
+
+    screen: Screen
+    exit_code: int | None  # None where a signal ended it
+    recorded: list[dict]
+    kept: list[dict]
+    left_behind: list[int]
+
+
+@pytest.fixture(scope="module")
+def ended(prepared: Path) -> Iterator[dict[str, Ended]]:
+    """Apps on copies of the prepared session, one for each way in which they can end."""
+    folder = prepared.parent
+    (folder / "patches").mkdir()
+    (folder / "patches" / "sitecustomize.py").write_text(CRASH)
+    variables = {**VARIABLES, "crash": {"PYTHONPATH": str(folder / "patches")}}
+    screens: dict[str, Screen] = {}
+    try:
+        for name in ENDINGS:  # all at once: what takes long is the import of torch
+            shutil.copytree(prepared, folder / name)
+            set_ = variables.get(name, {})
+            screens[name] = Screen(folder, "resume", name, columns=100, rows=30, **set_)
+        yield {name: end(screen, name, folder / name) for name, screen in screens.items()}
+    finally:
+        for screen in screens.values():
+            screen.process.close(force=True)
+
+
+def end(screen: Screen, name: str, session: Path) -> Ended:
+    """Walks, and ends the app in the middle of it."""
     screen.wait_for("main:20 ")
+    screen.wait_for_match("[⠁-⣿]")  # a plot
     screen.press(":", footer="Complete")
     screen.press(ENDLESS + ENTER)
-    assert screen.ended() not in (0, None)
-    assert_given_back(screen)
-    assert "a defect of the interface" in screen.after()
-    assert "session in mine" in screen.after()
-    assert "lsshell resume mine" in screen.after()
-    walked = steps(tmp_path / "mine")
-    assert walked[-1]["step"] >= 30
-    assert_on_the_level_set(walked)
-    on = lsshell(tmp_path, "resume", "mine", said="walk --steps 1 --method paper\n")
+    screen.wait(lambda: points(session)[-1]["step"] > 25, "steps")
+    if name != "crash":
+        screen.wait_for_match(r"^ walk \S+ \d+/100000 .* left")
+    recorded = points(session)
+    ENDINGS[name](screen)
+    if name != "lost":
+        screen.wait(lambda: screen.process.flag_eof, f"end after {name}")
+    deadline = time.monotonic() + PATIENCE
+    while screen.process.isalive():
+        assert time.monotonic() < deadline, f"still there after {name}"
+        time.sleep(0.05)
+    left_behind = in_its_session(screen.process.pid)
+    return Ended(screen, screen.process.exitstatus, recorded, points(session), left_behind)
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_no_step_is_lost_however_the_app_is_ended(ended, name):
+    found = ended[name]
+    assert found.recorded[-1]["step"] > 25
+    assert found.kept[: len(found.recorded)] == found.recorded
+    assert_on_the_level_set([p for p in found.kept if p["kind"] == "step"])
+    assert found.left_behind == []
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "crash"])
+def test_an_app_that_is_ended_gives_the_screen_back_and_says_where_the_session_is(ended, name):
+    found = ended[name]
+    assert_given_back(found.screen)
+    assert f"session in {name}" in found.screen.after()
+    assert f"lsshell resume {name}" in found.screen.after()
+
+
+def test_a_wish_to_end_is_no_failure_and_a_crash_is_one(ended):
+    assert [ended[name].exit_code for name in ("SIGHUP", "SIGTERM", "lost")] == [0, 0, 0]
+    assert ended["crash"].exit_code == 1
+    assert "a defect of the interface" in ended["crash"].screen.after()
+
+
+def test_sessions_whose_app_was_ended_are_free_and_go_on_from_their_last_step(ended, prepared):
+    folder, (first, *others) = prepared.parent, ended
+    walk = "walk --steps 1 --method paper"
+    lines = [walk, *(line for name in others for line in (f"resume {name}", walk))]
+    on = lsshell(folder, "resume", first, said="\n".join([*lines, ""]))
     assert on.returncode == 0, on.stderr
-    assert f"at step {walked[-1]['step']} of main" in on.stderr
+    for name, found in ended.items():
+        last = found.kept[-1]["step"]
+        assert f"at step {last} of main" in on.stdout + on.stderr, name
+        assert points(folder / name)[-1]["step"] == last + 1, name
+
+
+# -- colours ---------------------------------------------------------------------------------------
+
+
+def colours(screen: Screen) -> set[int]:
+    """The codes of colours; the smaller ones are attributes, bold and the like."""
+    found = {code for codes in SGR.findall(screen.raw) for code in re.split("[;:]", codes) if code}
+    return {int(code) for code in found if int(code) >= 30}
+
+
+def test_there_is_no_colour_where_none_is_wanted(ended):
+    assert colours(ended["SIGHUP"].screen) <= {39, 49}  # the terminal's own
+
+
+def test_a_terminal_of_16_colours_is_sent_no_others(ended):
+    found = colours(ended["SIGTERM"].screen)
+    assert not found & {38, 48}  # these begin a colour of 256 or of all
+    assert found & {*range(30, 38), *range(90, 98)}

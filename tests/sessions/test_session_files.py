@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lsshell.engine.events import Stepped
-from lsshell.sessions.journal import read_record
+from lsshell.sessions.journal import SESSIONS_VARIABLE, read_record
 from lsshell.sessions.replay import replay
 from lsshell.sessions.resume import resume
-from lsshell.sessions.session import SESSIONS_VARIABLE, Session
+from lsshell.sessions.session import Session
 from tests.sessions.conversation import SETUP, results, say, talk
 
 WALKED = SETUP + "walk --steps 6 --record 2\nundo 2\nwalk --steps 3\n"
