@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections import deque
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -106,10 +108,11 @@ class LsshellApp(App[int]):
         welcome: bool = True,
     ) -> None:
         """`folder`: where the session goes; `lines`: what is executed first, without a welcome."""
-        super().__init__()
+        colourless = "NO_COLOR" in os.environ
+        super().__init__(ansi_color=True if colourless else None)
         self._filters.append(Printable())
-        self._sixteen = self.console.color_system == "standard"
-        if not self._sixteen:
+        self._plain = colourless or self.console.color_system == "standard"
+        if not self._plain:
             self.set_reactive(App.theme, self._theme_to_begin())
         self.worker = Worker(lambda: self.post_message(Woken()), folder, assignments=assignments)
         self.projector = Projector()
@@ -139,7 +142,7 @@ class LsshellApp(App[int]):
 
     def on_mount(self) -> None:
         self._take_signals()
-        if self._sixteen:  # the terminal's own colours
+        if self._plain:  # the terminal's own sixteen colours, or none
             self.theme = PLAIN
         if self._welcome:
             self._show_welcome()
@@ -424,8 +427,8 @@ class LsshellApp(App[int]):
         if now != PLAIN and self.is_running:
             write_theme(now)
 
-    def on_resize(self) -> None:
-        width, height = self.size
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
         least = "×".join(map(str, LEAST_SIZE))
         self._main.query_one("#too-small", Static).update(
             f"lsshell needs {least} characters;\nthis terminal has {width}×{height}."

@@ -109,6 +109,17 @@ class _UntilRegularizer:
     value: Callable[[Position], float]
 
 
+@dataclass(frozen=True)
+class Switched:
+    """A regulariser when it was switched on, with the options that it has: at which point, its
+    value at the traversal's start and there. Values recorded before may be of other options.
+    """
+
+    at: int
+    first: float
+    now: float
+
+
 class Engine:
     """Problem, θ, level set, regularisers and path, with one method for each verb.
 
@@ -133,6 +144,7 @@ class Engine:
         self.theta: Tensor | None = None
         self.level_set: LevelSet | None = None
         self.sum = WeightedSum()
+        self.switched: dict[str, Switched] = {}
         self.path = Path(store)
         self.activation: str | None = None
         self._rebuild: Callable[..., torch.nn.Module] | None = None
@@ -383,8 +395,12 @@ class Engine:
             weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
         if weight == 0.0 or not abs(weight) < MOST_WEIGHT:
             raise EngineError(f"{name}: weight {weight:g}; to switch it off say `reg {name} off`")
-        regularizer.value(theta)
+        here, start = self.path.here, self._recorder.start if self._recorder else theta
+        now, spent = regularizer.value(theta), problem.gradients
+        first = regularizer.value(start)
+        problem.gradients = spent  # looking back is not walking
         self.sum.terms[name] = (regularizer, weight)
+        self.switched[name] = Switched(here.index if here is not None else -1, first, now)
         return regularizer
 
     def switch_off(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -106,7 +107,21 @@ def make_figure(engine: Engine, what: Plot, x: Axis, shade: Shade, *, log: bool 
             raise CommandError("--log: principal components have no logarithm")
         return path_figure(traversal, engine.principal_coordinates(2), shade)
     start = engine.start_point().regularizers if what == "regularizers" else {}
-    return curve_figure(traversal, what, x, log=log, start=start)
+    since = other_options_until(engine, traversal)
+    return curve_figure(traversal, what, x, log=log, start=start, since=since)
+
+
+def other_options_until(engine: Engine, traversal: Traversal) -> Mapping[str, int]:
+    """Of regularisers that are on: the point up to which their recorded values were of other
+    options than they have now; those whose values are all alike are left out.
+    """
+    until = {}
+    for name, when in dict(engine.switched).items():
+        recorded = traversal.start.regularizers.get(name)
+        alike = recorded is not None and math.isclose(recorded, when.first, rel_tol=1e-3)
+        if name in engine.sum.terms and when.at >= traversal.start.index and not alike:
+            until[name] = when.at
+    return until
 
 
 def curve_figure(
@@ -116,14 +131,16 @@ def curve_figure(
     *,
     log: bool,
     start: Mapping[str, float],
+    since: Mapping[str, int],
     most: int | None = None,
 ) -> Figure:
     """A measure along the path, of about `most` points a line.
 
-    `start`: the regularisers there, which theirs are relative to.
+    `start`: the regularisers there, which theirs are relative to; `since`: the points after which
+    theirs are comparable with that.
     """
     if what == "regularizers":
-        return _regularizers_figure(traversal, x, log, start, most)
+        return _regularizers_figure(traversal, x, log, start, since, most)
     first = traversal.start
     value: Callable[[Point], float | None]
     bands: tuple[tuple[str, float], ...] = ()
@@ -190,15 +207,22 @@ def _series(
 
 
 def _regularizers_figure(
-    traversal: Traversal, x: Axis, log: bool, start: Mapping[str, float], most: int | None
+    traversal: Traversal,
+    x: Axis,
+    log: bool,
+    start: Mapping[str, float],
+    since: Mapping[str, int],
+    most: int | None,
 ) -> Figure:
     names = [n for n in start if start[n] > 0.0 and n not in NOT_RELATIVE]
     if not names:
         raise CommandError("no regulariser is above 0 at the start, to be drawn relative to it")
 
     def relative(name: str) -> Callable[[Point], float | None]:
-        first = start[name]
-        return lambda p: p.regularizers[name] / first if name in p.regularizers else None
+        first, after = start[name], since.get(name, -1)
+        return lambda p: (
+            p.regularizers[name] / first if name in p.regularizers and p.index > after else None
+        )
 
     series = [_series(name, traversal.lineage, x, relative(name), log, most) for name in names]
     return Figure(

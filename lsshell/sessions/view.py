@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lsshell.engine.vocabulary import REGULARIZERS
+from lsshell.sessions.plots import Traversal, other_options_until
 
 if TYPE_CHECKING:
-    from lsshell.engine.engine import Engine
+    from lsshell.engine.engine import Engine, Switched
     from lsshell.engine.path import Point
-    from lsshell.sessions.plots import Traversal
     from lsshell.sessions.session import Session
 
 
 @dataclass(frozen=True)
 class RegularizerView:
-    """One regulariser: its weight where it is on, its last recorded value, and that before."""
+    """One regulariser: its weight where it is on, its value at the start and the last one known.
+
+    since: the point up to which recorded values are of other options than it has now.
+    """
 
     name: str
     formula: str = ""
     weight: float | None = None
     value: float | None = None
     first: float | None = None
+    since: int = -1
 
     @property
     def on(self) -> bool:
@@ -73,6 +77,11 @@ class View:
         return {r.name: r.weight for r in self.regularizers if r.weight is not None}
 
     @property
+    def since(self) -> Mapping[str, int]:
+        """Where recorded values begin that are of the options which those that are on have."""
+        return {r.name: r.since for r in self.regularizers if r.on and r.since >= 0}
+
+    @property
     def share(self) -> float | None:
         """(L − L*)/tolerance here; None off any level set."""
         here = self.here
@@ -110,18 +119,29 @@ def look(session: Session, traversal: Traversal | None) -> View:
 def _regularizers(engine: Engine, traversal: Traversal | None) -> tuple[RegularizerView, ...]:
     from lsshell.engine.regularizers import REGULARIZERS as KINDS
 
-    terms = dict(engine.sum.terms)
+    terms, switched = dict(engine.sum.terms), dict(engine.switched)
     first, last = values_at_the_ends(traversal)
-    return tuple(
-        RegularizerView(
-            name,
-            KINDS[name].formula,
-            terms[name][1] if name in terms else None,
-            last.get(name),
-            first.get(name),
-        )
-        for name in REGULARIZERS
-    )
+    since = other_options_until(engine, traversal) if traversal is not None else {}
+    views = []
+    for name in REGULARIZERS:
+        view = RegularizerView(name, KINDS[name].formula, None, last.get(name), first.get(name))
+        if name in terms:
+            view = replace(view, weight=terms[name][1])
+            if name in since:
+                view = _as_switched(view, switched[name], traversal)
+        views.append(view)
+    return tuple(views)
+
+
+def _as_switched(
+    view: RegularizerView, when: Switched, traversal: Traversal | None
+) -> RegularizerView:
+    """With its value at the start and the last one, both of the options that it has now."""
+    lineage = traversal.lineage if traversal is not None else ()
+    here = lineage[-1].index if lineage else -1
+    later = (p for p in reversed(lineage) if p.index > when.at and view.name in p.regularizers)
+    last = next((p.regularizers[view.name] for p in later), when.now if here == when.at else None)
+    return replace(view, value=last, first=when.first, since=when.at)
 
 
 def values_at_the_ends(
@@ -144,8 +164,12 @@ def values_at_the_ends(
     return first, last
 
 
-def objective(point: Point, weights: Mapping[str, float]) -> float | None:
-    """R = Σ weight · regulariser of those that are on; None where one was not taken here."""
+def objective(point: Point, weights: Mapping[str, float], since: Mapping[str, int]) -> float | None:
+    """R = Σ weight · regulariser of those that are on; None where one was not taken here, or
+    (`since`) with other options.
+    """
     if not weights or any(name not in point.regularizers for name in weights):
+        return None
+    if any(point.index <= at for at in since.values()):
         return None
     return sum(weight * point.regularizers[name] for name, weight in weights.items())

@@ -27,7 +27,7 @@ from lsshell.sessions.plots import (
     path_figure,
 )
 from lsshell.sessions.tables import number
-from lsshell.sessions.view import View, values_at_the_ends
+from lsshell.sessions.view import View
 
 if TYPE_CHECKING:
     from lsshell.engine.projection import Projection
@@ -91,9 +91,8 @@ class PlotPane(Widget, can_focus=True):
         from lsshell.figures.text import draw_text
 
         figure = replace(self._figure, title="")
-        text = Text.from_ansi(
-            draw_text(figure, width, height, colour=True, bare=height < 12 or width < 50)
-        )
+        colour, bare = not self.app.no_color, height < 12 or width < 50
+        text = Text.from_ansi(draw_text(figure, width, height, colour=colour, bare=bare))
         console = self.app.console
         self._strips = [Strip(line.render(console)) for line in text.split("\n")]
 
@@ -238,22 +237,28 @@ class Plots(Container):
 
     def _draw_curve(self, pane: PlotPane, traversal: Traversal, view: View) -> None:
         most = 2 * max(pane.content_size.width, 20)  # a braille character is two dots wide
-        start = self._relative_to(pane, traversal, view) if pane.what == "regularizers" else {}
+        start = self._relative_to(pane, view) if pane.what == "regularizers" else {}
         if pane.what == "regularizers" and not start:
             pane.draw(None, "", "no regulariser is above 0 at the start")
             return
         assert pane.what != "path"
         figure = curve_figure(
-            traversal, pane.what, self.axis, log=pane.logarithmic, start=start, most=most
+            traversal,
+            pane.what,
+            self.axis,
+            log=pane.logarithmic,
+            start=start,
+            since=view.since,
+            most=most,
         )
         if not any(s.x for s in figure.series):
             pane.draw(None, "", "nothing here to draw")
             return
         pane.draw(figure, _latest(pane, traversal, view))
 
-    def _relative_to(self, pane: PlotPane, traversal: Traversal, view: View) -> dict[str, float]:
+    def _relative_to(self, pane: PlotPane, view: View) -> dict[str, float]:
         """Those that are on; in the big plot, after them, all others."""
-        first, _ = values_at_the_ends(traversal)
+        first = {r.name: r.first for r in view.regularizers if r.first is not None}
         on = [name for name in view.weights if name in first]
         names = on if on and not pane.big else [*on, *(n for n in first if n not in on)]
         return {n: first[n] for n in names if first[n] > 0 and n not in NOT_RELATIVE}

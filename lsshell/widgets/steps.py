@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -37,14 +37,15 @@ class Steps(Rows):
         super().__init__(**options)
         self._points: list[Point] = []
         self._here = -1
-        self._view = View()
+        self._weights: Mapping[str, float] = {}
+        self._since: Mapping[str, int] = {}
         self._best = -1
 
     def show_traversal(self, traversal: Traversal | None, view: View) -> None:
         """Shows these points; the cursor stays at the end while it is there."""
         at_end = self.cursor >= len(self._points) - 1
         moved = view.here is not None and view.here.index != self._here
-        self._view = view
+        self._weights, self._since = view.weights, view.since
         self._points = [*traversal.lineage, *traversal.ahead] if traversal is not None else []
         self._here = view.here.index if view.here is not None else -1
         best = traversal.best if traversal is not None else None
@@ -74,7 +75,7 @@ class Steps(Rows):
             f"{100 * point.test_accuracy:.2f}" if point.test_accuracy is not None
             else number(point.test_rmse) if point.test_rmse is not None else ""
         )  # fmt: skip
-        value = objective(point, self._view.weights)
+        value = objective(point, self._weights, self._since)
         cells = (
             str(point.step),
             residual,

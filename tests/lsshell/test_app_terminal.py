@@ -56,6 +56,13 @@ class Screen(Terminal):
         if footer:
             self.wait_for_footer(footer)
 
+    def start_empty(self) -> None:
+        """Leaves the first screen."""
+        self.wait_for("Demo")
+        self.process.send(ESCAPE)
+        self.wait(lambda: "Demo" not in self.shown(), "main screen alone")
+        self.wait_for_footer("Switch")
+
     def say(self, *commands: str) -> None:
         """Types commands on the command line, then leaves it."""
         self.press(":", footer="Complete")
@@ -156,7 +163,7 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
     screen = start(columns=120, rows=40)
     for offered in ("Demo", "New", "Open"):
         screen.wait_for(offered)
-    screen.press(ESCAPE, footer="Switch")
+    screen.start_empty()
 
     # What is typed before torch is there waits, and is executed in turn.
     screen.say("data iris", "model iris-ff", "train --epochs 20", "level")
@@ -204,8 +211,7 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
 
 def test_keys_that_arrive_all_at_once_are_taken_in_turn(start):
     screen = start(columns=120, rows=40)
-    screen.wait_for("Demo")
-    screen.press(ESCAPE, footer="Switch")
+    screen.start_empty()
     screen.press(":seed 1\rseed 2\r")  # as over a slow line
     screen.wait_for("› seed 2")
     assert "› seed 1" in screen.shown()
@@ -225,8 +231,7 @@ def fits(screen: Screen) -> bool:
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40), (200, 60)])
 def test_the_app_fills_the_screen_that_it_starts_on(start, columns, rows):
     screen = start(columns=columns, rows=rows)
-    screen.wait_for("Demo")
-    screen.press(ESCAPE, footer="Switch")
+    screen.start_empty()
     screen.wait(lambda: fits(screen), "layout that fits")
     for shown in ("lsshell", "1 test loss", "6 regularisers", "a command, as in"):
         screen.wait_for(shown)
