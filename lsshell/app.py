@@ -201,7 +201,10 @@ class LsshellApp(App[int]):
         if walks != self._walks:
             self._walks = walks
             self.refresh_bindings()
-        seen = (worker.changes, worker.progress, worker.waiting, self.projector.pictures)
+        seconds = int(time.monotonic() - job.began) if job is not None else 0
+        seen = (
+            worker.changes, worker.progress, worker.waiting, self.projector.pictures, seconds,
+        )  # fmt: skip
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
@@ -489,12 +492,20 @@ class LsshellApp(App[int]):
     def action_demo(self) -> None:
         """The bundled demo, its lines one by one, so that clicks find their place among them."""
         text = (FilePath(__file__).parent / "bundled" / "demo.lss").read_text()
-        self.say(*(t for t in text.splitlines() if t and not t.startswith("#")))
+        self._begin_anew(*(t for t in text.splitlines() if t and not t.startswith("#")))
+
+    def _begin_anew(self, *lines: str) -> None:
+        """Lines that set everything up: in a session of their own."""
+        session = self.worker.session
+        begun = session is not None and session.journal is not None
+        self.say(*(("new",) if begun else ()), *lines)
 
     def _show_setup(self, checkpoint: str = "") -> None:
         from lsshell.screens.setup import Setup
 
-        self.push_screen(Setup(checkpoint), lambda lines: self.say(*lines) if lines else None)
+        self.push_screen(
+            Setup(checkpoint), lambda lines: self._begin_anew(*lines) if lines else None
+        )
 
     def action_open(self) -> None:
         from lsshell.screens.opening import open_picker
@@ -512,8 +523,11 @@ class LsshellApp(App[int]):
         except ValueError as e:
             self.notify(str(e), severity="error", markup=False)
             return
+        self._typed.extend(lines)  # one that fails comes to the command line, to be completed
         if path.suffix in CHECKPOINTS and not has_data and len(lines) == 1:
             self._show_setup(lines[0].removeprefix("load "))  # it does not say what it was made on
+        elif path.suffix == ".lss" and lines[0].startswith("source "):
+            self._begin_anew(*lines)
         else:
             self.say(*lines)
 

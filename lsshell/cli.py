@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -416,7 +417,9 @@ def _execute_all(session: Session, lines: Iterable[Line], printer: Printer) -> i
         session.close()
     if code == INTERRUPTED:
         printer.notice(
-            f"interrupted; `lsshell resume {folder}` goes on" if folder else "interrupted"
+            f"interrupted; `lsshell resume {shlex.quote(str(folder))}` goes on"
+            if folder
+            else "interrupted"
         )
     elif folder is not None:
         printer.notice(f"session in {folder}")

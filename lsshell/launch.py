@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def launch(
     finally:
         closed = app.worker.close(timeout=1.0 if app.late else 10.0)
         if closed:
-            _say(f"session in {closed}; `lsshell resume {closed}` goes on with it")
+            words = shlex.quote(closed)
+            _say(f"session in {closed}; `lsshell resume {words}` goes on with it")
     if app.worker.alive:  # in a step of many seconds: what it has recorded is on disk
         os._exit(app.return_code or 0)
     if app.return_code:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import threading
 from collections.abc import Iterable
 
@@ -108,7 +109,8 @@ class Repl:
             folder = self.session.folder if self.session.journal is not None else None
             self.session.close()
         if folder is not None:
-            self.printer.notice(f"session in {folder}; `lsshell resume {folder}` goes on with it")
+            words = shlex.quote(str(folder))
+            self.printer.notice(f"session in {folder}; `lsshell resume {words}` goes on with it")
         return 0
 
     def _prompt(self) -> PromptSession[str]:

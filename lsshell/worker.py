@@ -24,8 +24,8 @@ BETWEEN_STEPS = frozenset(
 INSTEAD = frozenset(("goto", "undo"))  # ... these end it; all others wait until it has ended.
 # What is left of a paused walk is no more once one of these has been done.
 ENDS_A_WALK = INSTEAD | frozenset(
-    ("walk", "level", "load", "train", "model", "data", "dtype", "device", "source", "resume",
-     "replay")
+    ("walk", "level", "load", "train", "model", "data", "dtype", "device", "source", "new",
+     "resume", "replay")
 )  # fmt: skip
 
 
@@ -322,7 +322,7 @@ class Worker:
             self.rest = self._without_one(self.rest) if self.rest and taken else self.rest
         elif job.word == "walk" and cut_short:
             self.rest = self._rest(job, taken)
-        elif job.word == "resume":
+        elif job.word in ("new", "resume"):
             self._resumed(session)
         else:
             self.rest = None
@@ -347,12 +347,12 @@ class Worker:
         from lsshell.sessions.remainder import rest_of_record
 
         self.rest, self.last_walk = None, "walk"
-        if session.folder is not None:
-            entries = read_record(session.folder).entries
-            walks = [e.line.text for e in entries if e.line.text.split()[0] == "walk"]
-            self.last_walk = walks[-1] if walks else "walk"
-            passing = BETWEEN_STEPS
-            self.rest = rest_of_record(entries, session.engine.default_steps, passing)
+        if session.journal is None:  # a new one
+            return
+        entries = read_record(session.journal.folder).entries
+        walks = [e.line.text for e in entries if e.line.text.split()[0] == "walk"]
+        self.last_walk = walks[-1] if walks else "walk"
+        self.rest = rest_of_record(entries, session.engine.default_steps, BETWEEN_STEPS)
 
     def _rest(self, job: Job, taken: int) -> str | None:
         from lsshell.sessions.remainder import rest_of_walk

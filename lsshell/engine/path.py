@@ -223,6 +223,9 @@ class Path:
         for point in kept:
             if point.step == step:
                 return point
+        end = max(p.step for p in line)
+        if step > end:
+            raise EngineError(f"there is no step {step}: the branch ends at step {end}")
         near = sorted(kept, key=lambda p: abs(p.step - step))[:2]
         names = " and ".join(str(p.step) for p in sorted(near, key=lambda p: p.step))
         raise EngineError(f"the parameters of step {step} are not kept; the nearest are {names}")

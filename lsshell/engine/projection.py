@@ -96,8 +96,9 @@ class GrowingProjection:
         store: PointStore,
         points: Sequence[Point],
         flat: Callable[[Mapping[str, Tensor]], Tensor],
+        here: Point | None = None,
     ) -> Projection | None:
-        """The projection of the kept ones among `points`; None below two of them."""
+        """The projection of the kept ones among `points`, `here` with them; None below two."""
         kept = [p for p in points if p.kept]
         if len(kept) < 2:
             return None
@@ -107,7 +108,7 @@ class GrowingProjection:
             self._origin = (first, flat(store.get(first)).cpu())
         origin = self._origin[1]
         most = min(MOST_GROWING, max(8, GROWING_BYTES // (4 * origin.numel())))
-        chosen = _thinned(kept, most)
+        chosen = _thinned(kept, most, here)
         self._keep_only({p.index for p in chosen})
         for point in chosen:
             if point.index not in self._held:
@@ -151,9 +152,10 @@ class GrowingProjection:
         return Projection(points, coordinates, projection.explained)
 
 
-def _thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """Every 2^k-th point and the last, so that as a path grows the old choice stays within."""
+def _thinned(points: Sequence[Point], most: int, here: Point | None) -> list[Point]:
+    """Every 2^k-th point, the last and `here`: as a path grows, the old choice stays within."""
     every = 1
     while len(points) > every * most:
         every *= 2
-    return [p for i, p in enumerate(points) if i % every == 0 or i == len(points) - 1]
+    last = len(points) - 1
+    return [p for i, p in enumerate(points) if i % every == 0 or i == last or p is here]

@@ -38,7 +38,8 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "In a pane",
         (
             ("Space  Enter", "regularisers: switch on or off; + − change the weight"),
-            ("Enter", "steps, branches: go to this point; later ones stay as a branch"),
+            ("Enter", "steps, branches: go to this point (so does a double click);"),
+            ("", "later ones stay as a branch"),
         ),
     ),
     (
@@ -56,6 +57,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 NUMBERS = """\
 L is the mean loss over the full training set. A point is on the level set where |L − L*| ≤ tol.
 The angle between ∇L and ∇R is 180° at a constrained minimum of R.
+R is that of the regularisers and weights which are on now, also in rows walked under others.
 gradients count work in units of one full-batch loss-and-gradient.
 Everything clicked is a command: the log shows it, and the session's script holds it."""
 

@@ -23,7 +23,8 @@ class Welcome(ModalScreen[str]):
     """Gives back `demo`, `open`, `new`, `resume FOLDER`, or nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "Start empty"),
+        Binding("escape", "leave", "Start empty"),
+        Binding("q", "app.leave", show=False),
         Binding("d", "choose('demo')", show=False),
         Binding("o", "choose('open')", show=False),
         Binding("n", "choose('new')", show=False),

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -195,7 +196,8 @@ def refuse_occupied(folder: Path) -> None:
         raise SessionError(f"{folder} is a file; a session needs a folder")
     if (folder / SCRIPT).exists():
         raise SessionError(
-            f"the folder {folder} holds a session already: `lsshell resume {folder}`"
+            f"the folder {folder} holds a session already: `lsshell resume"
+            f" {shlex.quote(str(folder))}`"
             " goes on with it; otherwise give another folder"
         )
     if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):

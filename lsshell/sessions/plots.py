@@ -167,7 +167,20 @@ def curve_figure(
         for name, line in traversal.lines.items()
         if len(line) > 1
     )
-    return Figure(title, _AXES[x][0], label, series, bands, log)
+    return Figure(title, _AXES[x][0], label, (*series, *_now(traversal, x, value)), bands, log)
+
+
+def _now(
+    traversal: Traversal, x: Axis, value: Callable[[Point], float | None]
+) -> tuple[Series, ...]:
+    """Where one stands, unless that is where everything ends."""
+    here = traversal.here
+    if len(traversal.lines) == 1 and not traversal.ahead:
+        return ()
+    across, up = _AXES[x][1](here), value(here)
+    if across is None or up is None:
+        return ()
+    return (Series("now", (across,), (up,), "mark"),)
 
 
 def _accuracy(point: Point) -> float | None:

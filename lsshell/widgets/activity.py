@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from textual.content import Content
 from textual.widget import Widget
 
-from lsshell.pace import Pace, bar
+from lsshell.pace import Pace, bar, clock
 from lsshell.worker import Worker
 
 
@@ -45,7 +47,10 @@ class Activity(Widget):
                 )
             return Content.styled(f"ready{tail}", "$text-muted")
         if progress is None:
-            return Content.assemble((job.text, "$text-accent"), " …", (tail, "$text-muted"))
+            seconds = clock(time.monotonic() - job.began)
+            return Content.assemble(
+                (job.text, "$text-accent"), f" … {seconds}", (tail, "$text-muted")
+            )
         self._pace.hear(progress)
         width = max(min(30, self.size.width // 4), 6)
         return Content.assemble(

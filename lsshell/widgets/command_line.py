@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -84,6 +85,19 @@ class CommandInput(Input):
             self._line.enter()
         else:
             await super()._on_key(event)
+
+    def _on_paste(self, event: events.Paste) -> None:
+        """Whole lines are executed in turn; what comes after the last of them stays."""
+        *whole, rest = event.text.splitlines() if event.text else [""]
+        if event.text.endswith(("\n", "\r")):
+            whole, rest = [*whole, rest], ""
+        if whole:
+            event.stop()
+            event.prevent_default()
+            self._line.enter_lines([self.value + whole[0], *whole[1:]])
+            self.value, self.cursor_position = rest, len(rest)
+        else:
+            super()._on_paste(event)
 
     def action_complete(self) -> None:
         self._line.complete()
@@ -173,6 +187,13 @@ class CommandLine(Vertical):
         self._wrong = (None, Content(""))
         self.history.add(text)
         self.post_message(Say(text, typed=True))
+
+    def enter_lines(self, lines: Sequence[str]) -> None:
+        """Executes lines that were pasted; comments and blank ones are left out."""
+        spoken = [t.strip() for t in lines if t.strip() and not t.strip().startswith("#")]
+        for line in spoken:
+            self.history.add(line)
+        self.post_message(Say(*spoken, typed=True))
 
     def _help(self) -> None:
         """What was wrong with the line as it stands, or what can come next."""

@@ -1,4 +1,4 @@
-"""Sessions on disk: resume, replay, save-as."""
+"""Sessions on disk: new, resume, replay, save-as."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession, positive
 
 if TYPE_CHECKING:
     from lsshell.sessions.replay import Replayed
+
+
+@VOCABULARY.command("talk")
+def new(*, session: FromSession) -> Reply:
+    """End this session (it is on disk already) and begin another, with nothing loaded."""
+    from lsshell.sessions.session import Session
+
+    session.refuse_within()
+    before = session.folder if session.journal is not None else None
+    session.take_over(Session(record=session.record))
+    values = {"before": str(before) if before is not None else None}
+    was = f"; the one before is in {before}" if before is not None else ""
+    return Reply(values, f"a new session{was}")
 
 
 @VOCABULARY.command("talk")
