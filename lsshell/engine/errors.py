@@ -8,6 +8,10 @@ class EngineError(Exception):
     """
 
 
+class NetworkMismatchError(EngineError):
+    """The network and the data do not go together."""
+
+
 class NotFiniteError(EngineError):
     """L is NaN or infinite at a point: no place to go."""
 

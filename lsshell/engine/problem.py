@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
+from lsshell.engine.errors import Cancelled, EngineError, NetworkMismatchError, NotFiniteError
 
 if TYPE_CHECKING:
     from lsshell.engine.data import DataSet
@@ -137,7 +137,7 @@ class Problem:
                 outputs, again = self.network(x), self.network(x)
         except Exception as e:  # the network may be the user's own
             reason = (str(e).splitlines() or [type(e).__name__])[0]
-            raise EngineError(
+            raise NetworkMismatchError(
                 f"the network does not take the data {self.data.name} ({given} inputs): {reason}"
             ) from e
         if not isinstance(outputs, Tensor):

@@ -156,6 +156,16 @@ def test_the_projection_of_a_growing_path_is_that_of_its_chosen_points(monkeypat
         assert found.explained.numpy() == pytest.approx(pca.explained_variance_ratio_, rel=1e-4)
 
 
+def test_the_projection_of_a_growing_path_has_where_one_stands(monkeypatch):
+    monkeypatch.setattr("lsshell.engine.projection.MOST_GROWING", 10)
+    walk = np.cumsum(np.random.default_rng(3).normal(size=(40, 30)), 0)
+    path, growing = walked([torch.tensor(row) for row in walk]), GrowingProjection()
+    for here in (13, 7, 39):
+        found = growing.update(path.store, path.traversal(), flat, path.points[here])
+        assert here in [p.index for p in found.points]
+        assert len(found.points) <= 12
+
+
 def test_the_projection_of_a_growing_path_does_not_flip():
     turn = np.linspace(0, 2 * np.pi, 60)
     circle = np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)  # the last point crosses each axis

@@ -408,3 +408,15 @@ def test_comparison_with_weight_decay_starts_from_the_same_seeds_and_reports_pla
     # λ = 10 drives the weights to zero: the data loss alone is that of guessing, log 3.
     assert rows[2].train_loss.mean == pytest.approx(math.log(3), abs=0.05)
     assert engine.theta_hash() == before
+
+
+def test_switching_tells_the_value_at_the_start_with_the_options_it_has_now(engine):
+    engine.walk(WalkRequest(steps=3))
+    before = engine.problem.gradients
+    for ratio in (0.5, 1.0):
+        regularizer = engine.switch("elastic", None, {"ratio": ratio})
+        when = engine.switched["elastic"]
+        assert when.at == engine.path.here.index
+        assert when.first == regularizer.value(engine.problem.flat(engine.path.store.get(0)))
+        assert when.now == regularizer.value(engine.theta)
+    assert engine.problem.gradients == before

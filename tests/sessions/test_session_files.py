@@ -527,3 +527,29 @@ def test_a_disk_that_is_full_leaves_no_half_copy(at_hand, tmp_path, monkeypatch,
     assert "No space left on device" in message
     assert sorted(tmp_path.iterdir()) == before
     unchanged(at_hand, tmp_path / "at-hand")
+
+
+def test_new_ends_this_session_and_begins_another_with_nothing_loaded(tmp_path):
+    session = talk(tmp_path / "first", f"{SETUP}\nwalk --steps 3")
+    theta = session.engine.theta_hash()
+    (found,) = results(session, "new")
+    assert found["before"] == str(tmp_path / "first")
+    assert session.engine.problem is None and session.journal is None
+    results(session, "data iris\nmodel mlp 4-5-3\nlevel\nreg l1 on\nwalk --steps 2")
+    assert session.folder.parent == tmp_path / "sessions"
+    session.close()
+    resumed, _ = resume(tmp_path / "first")
+    assert resumed.engine.theta_hash() == theta
+    resumed.close()
+    for folder in (tmp_path / "first", session.folder):
+        again = Session(tmp_path / f"again-{folder.name}")
+        assert replay(folder, again, check=True).difference is None
+        again.close()
+
+
+def test_data_for_another_network_are_refused_with_a_way_out(tmp_path):
+    session = talk(tmp_path / "first", SETUP)
+    (outcome,) = say(session, "data digits")
+    assert "`new` begins a session with nothing loaded" in outcome.failure.message
+    results(session, "walk --steps 1")
+    session.close()

@@ -109,9 +109,14 @@ def data(
         name = str(session.find(Path(name)))
     root = session.find(root) if root is not None else None
     words = name if train is None else f"{name} --train {train}"
-    found = session.engine.load_data(
-        words, name, chunk, train=train, test=test, root=root, target=target, task=task
-    )
+    from lsshell.engine.errors import NetworkMismatchError
+
+    try:
+        found = session.engine.load_data(
+            words, name, chunk, train=train, test=test, root=root, target=target, task=task
+        )
+    except NetworkMismatchError as e:
+        raise CommandError(f"{e}; `new` begins a session with nothing loaded") from e
     values = {
         "name": found.name,
         "task": found.task,
