@@ -8,6 +8,7 @@ Runs the demo with no terminal, at fixed sizes, and writes docs/*.svg.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from textual.pilot import Pilot
 
 from lsshell.app import LsshellApp
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 WIDE, NARROW = (150, 44), (80, 24)
 
 
 def app(**options: object) -> LsshellApp:
-    """One whose session is thrown away."""
-    return LsshellApp(Path(tempfile.mkdtemp(prefix="lsshell-")) / "demo", **options)
+    """One in an empty folder, whose session is thrown away."""
+    os.chdir(tempfile.mkdtemp(prefix="lsshell-"))
+    return LsshellApp(Path("sessions/demo"), **options)
 
 
 async def settled(pilot: Pilot[int]) -> None:
