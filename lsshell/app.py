@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+import traceback
 from collections import deque
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, ClassVar
@@ -22,6 +23,7 @@ from textual.widgets import Footer, Input, Static
 from lsshell.budget import Budget
 from lsshell.printable import Printable
 from lsshell.projector import Projector
+from lsshell.sessions.errors import DEBUG_VARIABLE
 from lsshell.sessions.plots import Traversal
 from lsshell.sessions.view import View, look
 from lsshell.state_folder import read_theme, write_theme
@@ -124,6 +126,7 @@ class LsshellApp(App[int]):
         self._view = View()
         self._traversal: Traversal | None = None
         self._leaving: float | None = None
+        self.crash = ""  # the traceback of what ended the app
         self.late = False  # what is under way did not stop in time
         self._walks: str | None = None  # the command under way
         self._spent: deque[tuple[float, int]] = deque()
@@ -170,10 +173,18 @@ class LsshellApp(App[int]):
     def _take_signals(self) -> None:
         """A lost terminal, or a wish that we end, stops at a valid point."""
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
             loop.add_signal_handler(signal.SIGINT, self.action_stop)
             loop.add_signal_handler(signal.SIGTERM, self._leave, True)
             loop.add_signal_handler(signal.SIGHUP, self._leave, True)
+
+    def _fatal_error(self) -> None:
+        """A defect of ours ends the app: its traceback is for a file, not for the screen."""
+        if DEBUG_VARIABLE in os.environ or self._exception is None:
+            super()._fatal_error()
+            return
+        self.crash = "".join(traceback.format_exception(self._exception))
+        self._close_messages_no_wait()
 
     # -- what is new -------------------------------------------------------------------------
 

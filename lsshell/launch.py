@@ -33,10 +33,12 @@ def launch(
     closed.
     """
     from lsshell.app import LsshellApp
-    from lsshell.driver import TerminalDriver
 
     app = LsshellApp(folder, lines=lines, assignments=assignments)
-    app.driver_class = TerminalDriver
+    if sys.platform != "win32":
+        from lsshell.driver import TerminalDriver
+
+        app.driver_class = TerminalDriver
     try:
         app.run()
     finally:
@@ -46,9 +48,22 @@ def launch(
             _say(f"session in {closed}; `lsshell resume {words}` goes on with it")
     if app.worker.alive:  # in a step of many seconds: what it has recorded is on disk
         os._exit(app.return_code or 0)
-    if app.return_code:
-        _say("the app has failed; no step is lost" if closed else "the app has failed")
+    if app.crash:
+        _say(f"the app has failed; no step is lost. {_kept(app.crash, closed)}")
     return app.return_code or 0
+
+
+def _kept(crash: str, folder: str) -> str:
+    """Where the traceback is, or its last line where it has no place."""
+    last = crash.strip().splitlines()[-1]
+    try:
+        file = Path(folder) / "crash.txt"
+        if folder:
+            file.write_text(crash)
+            return f"{last} (see {file})"
+    except OSError:  # then its last line must do
+        pass
+    return f"{last} (LSSHELL_DEBUG=1 shows more)"
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+DEBUG_VARIABLE = "LSSHELL_DEBUG"  # set: defects show their traceback
+
 
 class CommandError(Exception):
     """A command that cannot be done; `column` (from 1) is where in its line, if known."""

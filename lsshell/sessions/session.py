@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lsshell
 from lsshell.engine.events import Stepped
 from lsshell.sessions.commands import VOCABULARY
-from lsshell.sessions.errors import CommandError, SessionError
+from lsshell.sessions.errors import DEBUG_VARIABLE, CommandError, SessionError
 from lsshell.sessions.journal import (
     FORMAT,
     Journal,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from lsshell.engine.events import Event
     from lsshell.sessions.replay import Compared
 
-DEBUG_VARIABLE = "LSSHELL_DEBUG"
 BUNDLED = Path(lsshell.__file__).parent / "bundled"
 
 

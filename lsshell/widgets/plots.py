@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, get_args
 
 from rich.text import Text
 from textual import events
@@ -113,8 +113,6 @@ class Plots(Container):
     """The five plots, drawn when the app has time for it."""
 
     DEFAULT_CLASSES = "focus"
-    BINDING_GROUP_TITLE = "Plots"
-    LAYOUTS: ClassVar[tuple[str, ...]] = ("focus", "grid")
 
     axis: reactive[Axis] = reactive[Axis]("steps")
     shade: reactive[Shade] = reactive[Shade]("test-loss")
