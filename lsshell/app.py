@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from lsshell.engine.path import Path
     from lsshell.engine.projection import Projection
+    from lsshell.sessions.reply import Outcome
 
 TICK = 0.1
 PATIENCE = 10.0  # seconds that a step may take to stop when the app is left
@@ -287,7 +288,7 @@ class LsshellApp(App[int]):
                 self.notify(said.notice, severity="error", timeout=8, markup=False)
             return
         self._dirty = True
-        if not any(line.startswith("reg ") for line in self.worker.waiting):
+        if outcome.command == "reg" and not (outcome.ok and self._more_to_switch(outcome)):
             main.query_one(Regularizers).forget_asked()
         if outcome.failure is not None:
             if outcome.line.text in self._typed:
@@ -308,6 +309,12 @@ class LsshellApp(App[int]):
             )
         elif outcome.command in ("help", "measure", "path", "compare", "history", "status"):
             self._answer(outcome.line.text, reply.text)
+
+    def _more_to_switch(self, outcome: Outcome) -> bool:
+        """Whether another `reg` is under way or waits."""
+        job = self.worker.running
+        under_way = (job.text,) if job is not None and job.text != outcome.line.text else ()
+        return any(line.startswith("reg ") for line in (*under_way, *self.worker.waiting))
 
     def _answer(self, title: str, text: str) -> None:
         """Shows an answer that the log has no room for."""

@@ -111,13 +111,14 @@ class _UntilRegularizer:
 
 @dataclass(frozen=True)
 class Switched:
-    """A regulariser when it was switched on, with the options that it has: at which point, its
-    value at the traversal's start and there. Values recorded before may be of other options.
+    """A regulariser when it was switched, with the options that it has since: at which point, its
+    value at the traversal's start and there. `mixed`: some recorded before are of other options.
     """
 
     at: int
     first: float
     now: float
+    mixed: bool
 
 
 class Engine:
@@ -395,18 +396,32 @@ class Engine:
             weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
         if weight == 0.0 or not abs(weight) < MOST_WEIGHT:
             raise EngineError(f"{name}: weight {weight:g}; to switch it off say `reg {name} off`")
-        here, start = self.path.here, self._recorder.start if self._recorder else theta
-        now, spent = regularizer.value(theta), problem.gradients
-        first = regularizer.value(start)
-        problem.gradients = spent  # looking back is not walking
+        regularizer.value(theta)
         self.sum.terms[name] = (regularizer, weight)
-        self.switched[name] = Switched(here.index if here is not None else -1, first, now)
+        self._note_switched(name, regularizer)
         return regularizer
+
+    def _note_switched(self, name: str, regularizer: Regularizer) -> None:
+        """Takes down from where on recorded values are of these options."""
+        problem, theta, here = self.ready(), self.problem_theta(), self.path.here
+        if here is None or self._recorder is None:
+            return
+        spent = problem.gradients
+        first, now = regularizer.value(self._recorder.start), regularizer.value(theta)
+        problem.gradients = spent  # looking back is not walking
+        recorded = self.path.start().regularizers.get(name)
+        alike = recorded is not None and math.isclose(recorded, first, rel_tol=1e-3)
+        before = self.switched.get(name)
+        mixed = not alike or (before is not None and before.mixed)
+        self.switched[name] = Switched(here.index, first, now, mixed)
 
     def switch_off(self, name: str) -> None:
         if name not in self.sum.terms:
             raise EngineError(f"{name} is not on")
         del self.sum.terms[name]
+        seen = self._recorder.observed.get(name) if self._recorder is not None else None
+        if seen is not None:  # which is what is recorded from here on
+            self._note_switched(name, seen)
 
     # -- walking -----------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ def _finite(figure: Figure) -> Figure:
     """Without what has no place on an axis."""
 
     def kept(series: Series) -> Series:
-        whole = [i for i, xy in enumerate(zip(series.x, series.y, strict=True)) if _all_finite(xy)]
+        places = zip(series.x, series.y, series.shade or series.x, strict=True)
+        whole = [i for i, values in enumerate(places) if _all_finite(values)]
         if len(whole) == len(series.x):
             return series
         shade = None if series.shade is None else tuple(series.shade[i] for i in whole)

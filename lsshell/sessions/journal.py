@@ -276,7 +276,8 @@ def _read_steps(file: Path, notices: list[str]) -> list[dict[str, Any]]:
 
 def _header_line(name: str, value: str) -> str:
     """One line, whatever there is in a folder's name."""
-    return f"{HEADER} {name} {' '.join(value.splitlines())}"
+    line = f"{HEADER} {name} {' '.join(value.splitlines())}"
+    return line.encode(errors="replace").decode()
 
 
 def sessions_root() -> Path:

@@ -58,7 +58,8 @@ class Failure:
 
 
 # What would break a line of the script in two, or speak to the terminal that shows it.
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# The last ones stand for bytes of a name that are no UTF-8.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def refuse_control(text: str) -> None:

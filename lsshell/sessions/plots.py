@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -73,7 +72,7 @@ class Traversal:
         """The kept point of least test loss, on any branch: where `goto best` goes."""
         points = (p for line in self.lines.values() for p in line)
         measured = [p for p in points if p.test_loss is not None and p.kept]
-        return min(measured, key=lambda p: p.test_loss or 0.0, default=None)
+        return min(measured, key=lambda p: (p.test_loss, p.index), default=None)
 
     @property
     def tested(self) -> Point | None:
@@ -112,16 +111,11 @@ def make_figure(engine: Engine, what: Plot, x: Axis, shade: Shade, *, log: bool 
 
 
 def other_options_until(engine: Engine, traversal: Traversal) -> Mapping[str, int]:
-    """Of regularisers that are on: the point up to which their recorded values were of other
-    options than they have now; those whose values are all alike are left out.
+    """The point up to which recorded values of a regulariser are of other options than now;
+    those whose values are all alike are left out.
     """
-    until = {}
-    for name, when in dict(engine.switched).items():
-        recorded = traversal.start.regularizers.get(name)
-        alike = recorded is not None and math.isclose(recorded, when.first, rel_tol=1e-3)
-        if name in engine.sum.terms and when.at >= traversal.start.index and not alike:
-            until[name] = when.at
-    return until
+    switched = dict(engine.switched)
+    return {n: s.at for n, s in switched.items() if s.mixed and s.at >= traversal.start.index}
 
 
 def curve_figure(

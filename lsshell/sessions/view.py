@@ -78,8 +78,8 @@ class View:
 
     @property
     def since(self) -> Mapping[str, int]:
-        """Where recorded values begin that are of the options which those that are on have."""
-        return {r.name: r.since for r in self.regularizers if r.on and r.since >= 0}
+        """The points up to which recorded values are of other options than now."""
+        return {r.name: r.since for r in self.regularizers if r.since >= 0}
 
     @property
     def share(self) -> float | None:
@@ -127,8 +127,8 @@ def _regularizers(engine: Engine, traversal: Traversal | None) -> tuple[Regulari
         view = RegularizerView(name, KINDS[name].formula, None, last.get(name), first.get(name))
         if name in terms:
             view = replace(view, weight=terms[name][1])
-            if name in since:
-                view = _as_switched(view, switched[name], traversal)
+        if name in since:
+            view = _as_switched(view, switched[name], traversal)
         views.append(view)
     return tuple(views)
 
@@ -170,6 +170,6 @@ def objective(point: Point, weights: Mapping[str, float], since: Mapping[str, in
     """
     if not weights or any(name not in point.regularizers for name in weights):
         return None
-    if any(point.index <= at for at in since.values()):
+    if any(point.index <= since.get(name, -1) for name in weights):
         return None
     return sum(weight * point.regularizers[name] for name, weight in weights.items())

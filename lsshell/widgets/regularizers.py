@@ -32,14 +32,13 @@ class Regularizers(Rows):
 
     def __init__(self, **options: str) -> None:
         super().__init__(**options)
-        # (weight before, weight asked for) of what is to come; None: off.
-        self._asked: dict[str, tuple[float | None, float | None]] = {}
+        self._asked: dict[str, float | None] = {}  # weights that are to come; None: off
 
     def watch_view(self, before: View, after: View) -> None:
         if before.regularizers == after.regularizers:
             return
         now = {r.name: r.weight for r in self.view.regularizers}
-        self._asked = {n: asked for n, asked in self._asked.items() if now[n] == asked[0]}
+        self._asked = {n: asked for n, asked in self._asked.items() if now[n] != asked}
         self.show()
 
     def count(self) -> int:
@@ -87,7 +86,7 @@ class Regularizers(Rows):
 
     def _weight(self, found: RegularizerView) -> float | None:
         """What it will be once all that was asked for is done."""
-        return self._asked[found.name][1] if found.name in self._asked else found.weight
+        return self._asked.get(found.name, found.weight)
 
     def _switch(self, found: RegularizerView) -> None:
         if self._weight(found) is None:
@@ -96,7 +95,7 @@ class Regularizers(Rows):
             self._ask(found, f"reg {found.name} off", None)
 
     def _ask(self, found: RegularizerView, line: str, weight: float | None) -> None:
-        self._asked[found.name] = (found.weight, weight)
+        self._asked[found.name] = weight
         self.refresh()
         self.post_message(Say(line))
 

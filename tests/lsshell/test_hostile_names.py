@@ -352,10 +352,8 @@ async def test_markup_in_a_line_or_an_answer_is_shown_as_it_is(home):
 # -- names that are no text --------------------------------------------------------------------
 
 LATIN = b"gr\xf6\xdfe"  # what an older system wrote
-NO_TEXT = "a name of bytes that are no UTF-8 passes CONTROL, and cannot be written as a line"
 
 
-@pytest.mark.xfail(strict=True, reason=NO_TEXT)
 def test_a_line_that_cannot_be_written_is_refused_and_steps_are_still_found(tmp_path):
     session = talk(tmp_path / "s", SETUP)
     outcome = session.execute(Line("x", 1, f"load {os.fsdecode(LATIN)}.pt"))
@@ -367,7 +365,6 @@ def test_a_line_that_cannot_be_written_is_refused_and_steps_are_still_found(tmp_
     again.close()
 
 
-@pytest.mark.xfail(strict=True, reason=NO_TEXT)
 def test_a_working_directory_that_is_no_text_is_one_line_of_the_header(tmp_path, monkeypatch):
     folder = tmp_path / os.fsdecode(LATIN)
     folder.mkdir()

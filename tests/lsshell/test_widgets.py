@@ -22,6 +22,7 @@ from textual.widgets import Input
 
 from lsshell.budget import LEAST, SHARE, Budget
 from lsshell.engine.events import Progress
+from lsshell.engine.vocabulary import REGULARIZERS
 from lsshell.figures.figure import Figure, Series
 from lsshell.figures.text import draw_text
 from lsshell.hints import hint
@@ -374,7 +375,6 @@ def test_a_picture_of_nothing_that_is_a_number_is_empty_axes(bad) -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="shades are not looked at by _finite")
 @pytest.mark.parametrize("bad", BAD, ids=str)
 def test_a_point_whose_shade_is_no_number_is_left_out_of_a_picture(bad) -> None:
     xs = (0.0, 1.0, 2.0)
@@ -539,16 +539,16 @@ async def test_space_pressed_twice_at_once_is_off_and_on_again(own) -> None:
             await app.until(held, "a held walk")
             burst(app, "  ")
             await app.settle()
-            assert "◐" in "".join(text for text, _ in app.app.query_one(Regularizers).row(0, 80))
+            assert "◐" in "".join(
+                text
+                for text, _ in app.app.query_one(Regularizers).row(REGULARIZERS.index("l2"), 80)
+            )
         await app.idle()
         assert app.script[len(ON) :] == [
             "walk --steps 4", "reg l2 off", "reg l2 on", "walk --steps 2",
         ]  # fmt: skip
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the command under way is not waiting: what it asks for is forgotten"
-)
 @played
 async def test_plus_pressed_while_the_one_before_takes_effect_goes_on_from_it(own) -> None:
     async with driven(own / "s", *ON) as app:
@@ -561,6 +561,32 @@ async def test_plus_pressed_while_the_one_before_takes_effect_goes_on_from_it(ow
             await app.press("plus")
         await app.idle()
         assert app.script[len(ON) :] == ["reg l2 2", "reg l2 5", "reg l2 10"]
+
+
+@played
+async def test_what_was_asked_for_and_is_dropped_by_a_stop_is_forgotten(own) -> None:
+    async with driven(own / "s", *ON) as app:
+        await app.choose_regularizer("l2")
+        with app.holding(2) as held:
+            app.app.say("walk --steps 9")
+            await app.until(held, "a held walk")
+            await app.press("space", "escape")
+            await app.idle()
+        assert app.script[len(ON) :] == ["walk --steps 9"]
+        row = app.app.query_one(Regularizers).row(REGULARIZERS.index("l2"), 80)
+        assert row[0][0] == " ● "
+        await app.press("space")
+        await app.idle()
+        assert app.script[-1] == "reg l2 off"
+
+
+@played
+async def test_a_regulariser_that_cannot_be_switched_on_is_not_shown_as_asked_for(own) -> None:
+    async with driven(own / "s") as app:  # nothing to regularise yet
+        await app.choose_regularizer("l2", "space", "plus")
+        await app.idle()
+        row = app.app.query_one(Regularizers).row(REGULARIZERS.index("l2"), 80)
+        assert row[0][0] == " ○ "
 
 
 @played

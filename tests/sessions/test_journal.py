@@ -349,7 +349,7 @@ class FillsUp(io.RawIOBase):
     def write(self, data):
         if self.room <= 0:
             raise OSError(errno.ENOSPC, "")
-        written = self.file.write(bytes(data[: self.room]))
+        written = self.file.raw.write(bytes(data[: self.room]))
         self.room -= written
         return written
 
@@ -358,8 +358,7 @@ class FillsUp(io.RawIOBase):
 def filled(tmp_path):
     """A session whose disk is full since some steps of a walk; and what the walk ended with."""
     session = talk(tmp_path / "s", SETUP)
-    steps = session.journal._steps
-    session.journal._steps = io.BufferedWriter(FillsUp(steps.raw, 4000))
+    session.journal._steps = io.BufferedWriter(FillsUp(session.journal._steps, 4000))
     message = ""
     try:
         say(session, "walk --steps 20")
@@ -405,7 +404,7 @@ def test_after_a_write_that_failed_in_mid_walk_resume_goes_on_and_all_of_it_repl
 def test_a_journal_that_cannot_be_closed_gives_its_lock_back(tmp_path):
     session = talk(tmp_path / "s", SETUP)
     journal = session.journal  # as a traceback that is kept would
-    journal._steps = io.BufferedWriter(FillsUp(journal._steps.raw, 100))
+    journal._steps = io.BufferedWriter(FillsUp(journal._steps, 100))
     with pytest.raises(SessionError):
         say(session, "walk --steps 2")
     assert session.journal is None

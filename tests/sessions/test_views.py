@@ -155,9 +155,6 @@ def test_a_new_start_forgets_where_options_were_changed(switched):
     assert relative(switched).keys() >= {1, 2, 3, 4}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what was recorded with other options counts again once it is off"
-)
 def test_switched_off_again_no_value_of_other_options_is_compared(switched):
     results(switched, f"{WALK}\nreg elastic off")
     path = switched.engine.path
@@ -294,7 +291,6 @@ def test_the_best_point_is_where_goto_best_goes(path):
         assert best is path.find("best")
 
 
-@pytest.mark.xfail(strict=True, reason="of equals, one takes the first made, one the first branch")
 def test_of_points_that_are_as_good_the_best_is_the_one_where_goto_best_goes():
     path = forked()
     path.restore(point(7, 4, "main", 5, 0.6))
