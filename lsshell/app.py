@@ -78,7 +78,7 @@ class LsshellApp(App[int]):
         Binding("r", "run", "Run"),
         Binding("p", "pause", "Pause"),
         Binding("s", "step", "Step"),
-        Binding("w", "write_walk", "Walk…"),
+        Binding("w", "write_walk", "Walk…", show=False),
         Binding("u", "say('undo')", "Undo", show=False),
         Binding("b", "say('goto best')", "Best", show=False),
         Binding("n", "say('branch')", "New branch", show=False),
