@@ -364,6 +364,7 @@ class LsshellApp(App[int]):
             self.action_fill()
         elif not self.worker.idle:
             self.worker.stop()
+            self._main.query_one(Regularizers).forget_asked()
 
     def action_type(self) -> None:
         self._main.set_focus(self._main.query_one(CommandLine).input)

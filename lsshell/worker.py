@@ -143,9 +143,10 @@ class Worker:
         """Ends the walk under way after its step; `run` goes on with the rest of it."""
         with self._changed:
             self._put_by()
-            if self.running is None and self._queue and self._queue[0].word == "walk":
+            walks = self.running is not None and self.running.word == "walk"
+            if not walks and self._queue and self._queue[0].word == "walk":
                 self.rest = self._queue.popleft().text  # not begun yet
-            if self.running is not None and self.running.word == "walk":
+            if walks:
                 self._goes_on = False
                 self._slipped.append(Job("", self._group))
         self.insist()

@@ -172,9 +172,13 @@ class Journal:
 
     def close(self) -> None:
         """Releases the lock (its file stays: who removes it may remove another's)."""
-        self._script.close()
-        self._steps.close()
-        self._lock.release()
+        try:
+            self._script.close()
+        finally:
+            try:
+                self._steps.close()
+            finally:
+                self._lock.release()
 
     def _write_script(self, lines: Iterable[str]) -> None:
         self._append(self._script, "".join(line + "\n" for line in lines), SCRIPT)

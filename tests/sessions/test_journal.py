@@ -400,7 +400,6 @@ def test_after_a_write_that_failed_in_mid_walk_resume_goes_on_and_all_of_it_repl
     check(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="close() fails on a full disk before it gives the lock back")
 def test_a_journal_that_cannot_be_closed_gives_its_lock_back(tmp_path):
     session = talk(tmp_path / "s", SETUP)
     journal = session.journal  # as a traceback that is kept would
