@@ -33,7 +33,7 @@ SETTING = (
     "reg l2 on",
 )
 LONG_WALK = "walk --method paper --steps 20000"
-TIMED_WALKS = ("walk --steps 150 --method gradient", "walk --steps 1500 --method paper")
+TIMED_WALKS = ("walk --steps 400 --method paper", "walk --steps 100 --method gradient")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -107,7 +107,7 @@ async def keys_in_pilot(folder: Path, count: int) -> list[float]:
     app = LsshellApp(folder / "pilot", lines=(*SETTING, LONG_WALK))
     found = []
     async with app.run_test(size=(120, 40)) as pilot:
-        while app.worker.running is None or app.worker.running.steps < 5:
+        while app.worker.progress is None or app.worker.progress.done < 5:
             await asyncio.sleep(0.05)
         await pilot.press("colon")
         line = app.query_one(CommandLine).input

@@ -54,8 +54,8 @@ class Projector:
     def _project(self, growing: GrowingProjection, engine: Engine, traversal: Traversal) -> None:
         seen = {p.index: p for line in traversal.lines.values() for p in line}
         points = [seen[index] for index in sorted(seen)]
-        flat = engine.ready().flat
-        found = growing.update(engine.path.store, points, flat, traversal.here)
+        names = [slot.name for slot in engine.ready().slots]
+        found = growing.update(engine.path.store, points, names, traversal.here)
         with self._changed:
             if found is not None and growing is self._growing:
                 self.latest = found

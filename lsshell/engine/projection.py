@@ -82,40 +82,46 @@ class GrowingProjection:
     Each update reads only the points that are new, thinned evenly as the path grows so that what
     is held stays under `GROWING_BYTES` (but for a handful of points). Signs are those of the
     update before, so that a picture of it does not flip.
+
+    Nothing here enters OpenMP: a second thread that does makes the walk's own threads sleep at
+    every barrier rather than spin (libgomp, where there are more threads than processors), which
+    costs a walk half its speed.
     """
 
     def __init__(self) -> None:
         self._held: list[int] = []  # points, in the order of rows and of the Gram matrix
         self._rows: list[np.ndarray] = []  # θ_t − θ_0, float32 (p,)
         self._gram = np.zeros((0, 0))
-        self._origin: tuple[int, Tensor] | None = None
+        self._origin: tuple[int, np.ndarray] | None = None
         self._before: dict[int, np.ndarray] = {}
 
     def update(
         self,
         store: PointStore,
         points: Sequence[Point],
-        flat: Callable[[Mapping[str, Tensor]], Tensor],
+        names: Sequence[str],
         here: Point | None = None,
     ) -> Projection | None:
-        """The projection of the kept ones among `points`, `here` with them; None below two."""
+        """The projection of the kept ones among `points`, `here` with them; None below two.
+
+        `names`: of the tensors that make θ, in their order (see `Problem.slots`).
+        """
         kept = [p for p in points if p.kept]
         if len(kept) < 2:
             return None
         first = kept[0].index
         if self._origin is None or self._origin[0] != first:
             self.__init__()
-            self._origin = (first, flat(store.get(first)).cpu())
+            self._origin = (first, _flat(store.get(first), names))
         origin = self._origin[1]
-        most = min(MOST_GROWING, max(8, GROWING_BYTES // (4 * origin.numel())))
+        most = min(MOST_GROWING, max(8, GROWING_BYTES // (4 * origin.size)))
         chosen = _thinned(kept, most, here)
         self._keep_only({p.index for p in chosen})
         for point in chosen:
             if point.index not in self._held:
-                self._add(point.index, (flat(store.get(point.index)).cpu() - origin).float())
+                self._add(point.index, _flat(store.get(point.index), names) - origin)
         order = [self._held.index(p.index) for p in chosen]
-        gram = torch.from_numpy(self._gram[np.ix_(order, order)])
-        return self._as_before(_project(chosen, gram, 2))
+        return self._as_before(_principal(chosen, self._gram[np.ix_(order, order)]))
 
     def _keep_only(self, wanted: set[int]) -> None:
         places = [k for k, index in enumerate(self._held) if index in wanted]
@@ -124,10 +130,11 @@ class GrowingProjection:
             self._rows = [self._rows[k] for k in places]
             self._gram = self._gram[np.ix_(places, places)]
 
-    def _add(self, index: int, row: Tensor) -> None:
+    def _add(self, index: int, row: np.ndarray) -> None:
         self._held.append(index)
-        self._rows.append(row.numpy())
-        products = [float(self._rows[-1] @ other) for other in self._rows]
+        self._rows.append(row.astype(np.float32))
+        # einsum, since BLAS has threads of its own that spin after each call.
+        products = [float(np.einsum("i,i", self._rows[-1], other)) for other in self._rows]
         count = len(products)
         gram = np.zeros((count, count))
         gram[:-1, :-1] = self._gram
@@ -150,6 +157,23 @@ class GrowingProjection:
         points = projection.points
         self._before = {p.index: c.numpy().copy() for p, c in zip(points, coordinates, strict=True)}
         return Projection(points, coordinates, projection.explained)
+
+
+def _flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
+    """θ (p,) of a point, by numpy."""
+    return np.concatenate([tensors[name].numpy().reshape(-1) for name in names])
+
+
+def _principal(points: Sequence[Point], gram: np.ndarray) -> Projection:
+    """As `_project` for two components, by numpy."""
+    centred = gram - gram.mean(0, keepdims=True)
+    centred = centred - centred.mean(1, keepdims=True)
+    values, vectors = np.linalg.eigh((centred + centred.T) / 2)
+    k, total = min(2, len(points) - 1), float(values.clip(0.0).sum())
+    values, vectors = values[::-1][:k].clip(0.0), vectors[:, ::-1][:, :k]
+    coordinates = torch.from_numpy(vectors * np.sqrt(values))
+    explained = values / total if total > 0 else np.zeros(k)
+    return Projection(tuple(points), coordinates, torch.from_numpy(explained))
 
 
 def _thinned(points: Sequence[Point], most: int, here: Point | None) -> list[Point]:

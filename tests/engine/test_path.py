@@ -147,7 +147,7 @@ def test_the_projection_of_a_growing_path_is_that_of_its_chosen_points(monkeypat
     path, growing = walked([torch.tensor(row) for row in walk]), GrowingProjection()
     points = path.traversal()
     for k in (2, 3, 20, 21, 60, 75):
-        found = growing.update(path.store, points[:k], flat)
+        found = growing.update(path.store, points[:k], ["w"])
         chosen = [p.index for p in found.points]
         assert chosen[0] == 0 and chosen[-1] == k - 1 and len(chosen) <= most + 1
         pca = PCA(min(2, k - 1), svd_solver="full").fit(walk[chosen])
@@ -161,7 +161,7 @@ def test_the_projection_of_a_growing_path_has_where_one_stands(monkeypatch):
     walk = np.cumsum(np.random.default_rng(3).normal(size=(40, 30)), 0)
     path, growing = walked([torch.tensor(row) for row in walk]), GrowingProjection()
     for here in (13, 7, 39):
-        found = growing.update(path.store, path.traversal(), flat, path.points[here])
+        found = growing.update(path.store, path.traversal(), ["w"], path.points[here])
         assert here in [p.index for p in found.points]
         assert len(found.points) <= 12
 
@@ -172,7 +172,7 @@ def test_the_projection_of_a_growing_path_does_not_flip():
     path, growing = walked([torch.tensor(row) for row in circle]), GrowingProjection()
     points, before = path.traversal(), None
     for k in range(30, 60):
-        now = growing.update(path.store, points[:k], flat).coordinates.numpy()
+        now = growing.update(path.store, points[:k], ["w"]).coordinates.numpy()
         if before is not None:
             assert ((before * now[: len(before)]).sum(0) > 0).all()
         before = now
@@ -181,14 +181,14 @@ def test_the_projection_of_a_growing_path_does_not_flip():
 def test_the_projection_of_another_traversal_starts_anew():
     growing = GrowingProjection()
     first = walked([torch.tensor([float(k), 0.0]) for k in range(5)])
-    growing.update(first.store, first.traversal(), flat)
+    growing.update(first.store, first.traversal(), ["w"])
     path = Path(None, 5)
     for k in range(5, 9):
         kind, parent = ("level", None) if k == 5 else ("step", k - 1)
         path.add(
             point(k, parent, kind=kind, step=k), {"w": torch.tensor([0.0, 3.0 * k])}, keep=True
         )
-    found = growing.update(path.store, path.traversal(), flat)
+    found = growing.update(path.store, path.traversal(), ["w"])
     assert [p.index for p in found.points] == [5, 6, 7, 8]
     assert found.explained[0] == pytest.approx(1.0)
     assert float(np.ptp(found.coordinates[:, 0].numpy())) == pytest.approx(9.0)
