@@ -333,7 +333,7 @@ def test_figures_drawn_at_the_same_time_by_two_threads_are_each_their_own(monkey
         found["first"] = drawn(first)
 
     def draw_second() -> None:
-        begun.wait()
+        assert begun.wait(60)
         found["second"] = drawn(second)
         other_done.set()
 
@@ -455,13 +455,13 @@ def test_a_picture_that_was_begun_of_another_session_is_never_shown(monkeypatch)
     monkeypatch.setattr("lsshell.projector._new_projection", Slow)
     path = SimpleNamespace
     engines = [
-        SimpleNamespace(path=path(store=name), ready=lambda: SimpleNamespace(flat=None))
+        SimpleNamespace(path=path(store=name), ready=lambda: SimpleNamespace(slots=()))
         for name in ("old", "new")
     ]
     traversal = SimpleNamespace(lines={}, here=None)
     projector = Projector()
     projector.want(engines[0], traversal, walking=False)
-    begun.wait()
+    assert begun.wait(60)
     projector.want(engines[1], traversal, walking=False)
     let_go.set()
     until(lambda: projector.latest)
