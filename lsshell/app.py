@@ -130,6 +130,7 @@ class LsshellApp(App[int]):
         self.crash = ""  # the traceback of what ended the app
         self.late = False  # what is under way did not stop in time
         self._walks: str | None = None  # the command under way
+        self._waiting: tuple[str, ...] = ()
         self._spent: deque[tuple[float, int]] = deque()
         self._typed: deque[str] = deque(maxlen=100)
         self._used = False  # the command line knows the session
@@ -193,9 +194,7 @@ class LsshellApp(App[int]):
         self._dirty = True
         self._tick()
 
-    def on_plots_wanted(self) -> None:
-        self._dirty = True
-        self._tick()
+    on_plots_wanted = on_woken
 
     def _tick(self) -> None:
         """Ten times a second, and when the worker has something to say."""
@@ -210,13 +209,14 @@ class LsshellApp(App[int]):
             self._hear(worker.said.popleft())
         job = worker.running
         walks = job.word if job is not None else None
+        waiting = worker.waiting
+        if waiting != self._waiting:  # somebody has just said something
+            self._waiting, self._dirty = waiting, True
         if walks != self._walks:
             self._walks = walks
             self.refresh_bindings()
         seconds = int(time.monotonic() - job.began) if job is not None else 0
-        seen = (
-            worker.changes, worker.progress, worker.waiting, self.projector.pictures, seconds,
-        )  # fmt: skip
+        seen = (worker.changes, worker.progress, self.projector.pictures, seconds)
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)

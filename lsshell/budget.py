@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 LEAST = 0.1  # seconds between two drawings, whatever else
-SHARE = 0.025  # of one processor, during a walk: OpenMP waits for the slowest thread
+SHARE = 0.015  # of one processor, during a walk: OpenMP waits for the slowest thread
 
 
 class Budget:

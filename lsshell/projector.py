@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from lsshell.engine.projection import GrowingProjection, Projection
     from lsshell.sessions.plots import Traversal
 
-REST = 100.0  # seconds of sleep for each of work, while a walk goes on
+# While a walk goes on: points in a picture, seconds between two, and of rest for each of work.
+POINTS, LEAST, REST = 64, 1.0, 200.0
+POINTS_AT_REST = 200
 
 
 class Projector:
@@ -47,15 +49,22 @@ class Projector:
             began = time.thread_time()
             # A store or problem that is exchanged under our feet: the next wish comes soon.
             with contextlib.suppress(Exception):
-                self._project(growing, engine, traversal)
+                self._project(growing, engine, traversal, POINTS if walking else POINTS_AT_REST)
             if walking:
-                time.sleep(min(REST * (time.thread_time() - began), 5.0))
+                self._rest(max(LEAST, REST * (time.thread_time() - began)))
 
-    def _project(self, growing: GrowingProjection, engine: Engine, traversal: Traversal) -> None:
+    def _rest(self, seconds: float) -> None:
+        """Until then, or until the walk has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._wanted and not self._wanted[2], seconds)
+
+    def _project(
+        self, growing: GrowingProjection, engine: Engine, traversal: Traversal, most: int
+    ) -> None:
         seen = {p.index: p for line in traversal.lines.values() for p in line}
         points = [seen[index] for index in sorted(seen)]
         names = [slot.name for slot in engine.ready().slots]
-        found = growing.update(engine.path.store, points, names, traversal.here)
+        found = growing.update(engine.path.store, points, names, traversal.here, most)
         with self._changed:
             if found is not None and growing is self._growing:
                 self.latest = found

@@ -162,9 +162,8 @@ class Repl:
         if point is None:
             return " · ".join(w for w in (engine.data_words, engine.model_words) if w) or "ready"
         parts = [f"{point.branch}:{point.step}", f"L {number(point.loss)}"]
-        if point.level is not None and point.tolerance:
-            share = abs(point.loss - point.level) / point.tolerance
-            parts.append(f"|L−L*|/tol {share:.2f}")
+        if point.residual is not None:
+            parts.append(f"|L−L*|/tol {abs(point.residual):.2f}")
         parts += [
             f"{name} {number(point.regularizers[name])}"
             for name in engine.sum.terms

@@ -68,7 +68,6 @@ class Worker:
 
     wake: Callable[[], None]
     folder: Path | None = None
-    name: str = "session"
     assignments: tuple[str, ...] = ()
     session: Session | None = None
     ready: bool = False  # torch is there
@@ -237,7 +236,7 @@ class Worker:
         from lsshell.sessions.errors import CommandError
         from lsshell.sessions.session import Session
 
-        session = Session(self.folder, name=self.name, listen=self._hear)
+        session = Session(self.folder, listen=self._hear)
         session.compared = self.compared.append
         try:
             for text in self.assignments:
@@ -247,7 +246,10 @@ class Worker:
         self.session = session
         self.wake()
         try:
-            import lsshell.engine.engine  # noqa: F401 - what takes long is imported here
+            # What takes long is imported here; plotext for the screen, which is to draw at once.
+            import plotext  # noqa: F401
+
+            import lsshell.engine.engine  # noqa: F401
         except ImportError as e:
             self._notice(f"torch cannot be imported: {e}", error=True)
         self.ready = True

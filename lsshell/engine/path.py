@@ -46,6 +46,13 @@ class Point:
     kept: bool = False
     seed: int = 0
 
+    @property
+    def residual(self) -> float | None:
+        """(L − L*)/tolerance; None off any level set."""
+        if self.level is None or not self.tolerance:
+            return None
+        return (self.loss - self.level) / self.tolerance
+
     def as_dict(self) -> dict[str, Any]:
         """Every field, JSON-able."""
         return asdict(self) | {"regularizers": dict(self.regularizers)}

@@ -13,7 +13,7 @@ from lsshell.engine.errors import EngineError
 from lsshell.engine.path import Path, Point
 from lsshell.engine.store import PointStore
 
-MOST_GROWING, GROWING_BYTES = 200, 128 << 20
+GROWING_BYTES = 128 << 20
 BLOCK = 64
 
 
@@ -38,21 +38,23 @@ def principal_coordinates(
     kept = [p for p in points if p.kept]
     if len(kept) < 2:
         raise EngineError("PCA needs at least two kept points: walk first")
-    return _project(kept, _gram(path.store, kept, flat), k)
+    return _project(kept, _gram(path.store, kept, flat).numpy(), k)
 
 
-def _project(points: Sequence[Point], gram: Tensor, k: int) -> Projection:
-    """Eigenvectors of the centred Gram matrix (T, T), the greatest first."""
-    centred = gram - gram.mean(0, keepdim=True)
-    centred = centred - centred.mean(1, keepdim=True)
-    values, vectors = torch.linalg.eigh((centred + centred.T) / 2)
-    values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
-    k = min(k, len(points) - 1)
-    total = values.sum()
-    coordinates = vectors[:, :k] * values[:k].sqrt()
-    signs = torch.where(coordinates[-1] < 0, -1.0, 1.0)
-    explained = values[:k] / total if total > 0 else torch.zeros(k, dtype=torch.float64)
-    return Projection(tuple(points), coordinates * signs, explained)
+def _project(points: Sequence[Point], gram: np.ndarray, k: int) -> Projection:
+    """Eigenvectors of the centred Gram matrix (T, T), the greatest first.
+
+    By numpy, since a growing path is projected beside a walk (see `GrowingProjection`).
+    """
+    centred = gram - gram.mean(0, keepdims=True)
+    centred = centred - centred.mean(1, keepdims=True)
+    values, vectors = np.linalg.eigh((centred + centred.T) / 2)
+    values = values[::-1].clip(0.0)
+    k, total = min(k, len(points) - 1), float(values.sum())
+    coordinates = vectors[:, ::-1][:, :k] * np.sqrt(values[:k])
+    coordinates *= np.where(coordinates[-1] < 0, -1.0, 1.0)
+    explained = values[:k] / total if total > 0 else np.zeros(k)
+    return Projection(tuple(points), torch.from_numpy(coordinates), torch.from_numpy(explained))
 
 
 def _gram(
@@ -77,11 +79,11 @@ def _gram(
 
 
 class GrowingProjection:
-    """PCA of a path that is still being walked, from at most `MOST_GROWING` of its kept points.
+    """PCA of a path that is still being walked, from some of its kept points.
 
-    Each update reads only the points that are new, thinned evenly as the path grows so that what
-    is held stays under `GROWING_BYTES` (but for a handful of points). Signs are those of the
-    update before, so that a picture of it does not flip.
+    Each update reads only the points that are new, thinned evenly as the path grows so that there
+    are no more than asked for and what is held stays under `GROWING_BYTES` (but for a handful of
+    points). Signs are those of the update before, so that a picture of it does not flip.
 
     Nothing here enters OpenMP: a second thread that does makes the walk's own threads sleep at
     every barrier rather than spin (libgomp, where there are more threads than processors), which
@@ -101,10 +103,12 @@ class GrowingProjection:
         points: Sequence[Point],
         names: Sequence[str],
         here: Point | None = None,
+        most: int = 200,
     ) -> Projection | None:
-        """The projection of the kept ones among `points`, `here` with them; None below two.
+        """The projection of about `most` of the kept ones among `points`; None below two.
 
-        `names`: of the tensors that make θ, in their order (see `Problem.slots`).
+        `names`: of the tensors that make θ, in their order (see `Problem.slots`); `here`: a point
+        that is not to be left out.
         """
         kept = [p for p in points if p.kept]
         if len(kept) < 2:
@@ -114,14 +118,14 @@ class GrowingProjection:
             self.__init__()
             self._origin = (first, _flat(store.get(first), names))
         origin = self._origin[1]
-        most = min(MOST_GROWING, max(8, GROWING_BYTES // (4 * origin.size)))
+        most = min(most, max(8, GROWING_BYTES // (4 * origin.size)))
         chosen = _thinned(kept, most, here)
         self._keep_only({p.index for p in chosen})
         for point in chosen:
             if point.index not in self._held:
                 self._add(point.index, _flat(store.get(point.index), names) - origin)
         order = [self._held.index(p.index) for p in chosen]
-        return self._as_before(_principal(chosen, self._gram[np.ix_(order, order)]))
+        return self._as_before(_project(chosen, self._gram[np.ix_(order, order)], 2))
 
     def _keep_only(self, wanted: set[int]) -> None:
         places = [k for k, index in enumerate(self._held) if index in wanted]
@@ -162,18 +166,6 @@ class GrowingProjection:
 def _flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
     """θ (p,) of a point, by numpy."""
     return np.concatenate([tensors[name].numpy().reshape(-1) for name in names])
-
-
-def _principal(points: Sequence[Point], gram: np.ndarray) -> Projection:
-    """As `_project` for two components, by numpy."""
-    centred = gram - gram.mean(0, keepdims=True)
-    centred = centred - centred.mean(1, keepdims=True)
-    values, vectors = np.linalg.eigh((centred + centred.T) / 2)
-    k, total = min(2, len(points) - 1), float(values.clip(0.0).sum())
-    values, vectors = values[::-1][:k].clip(0.0), vectors[:, ::-1][:, :k]
-    coordinates = torch.from_numpy(vectors * np.sqrt(values))
-    explained = values / total if total > 0 else np.zeros(k)
-    return Projection(tuple(points), coordinates, torch.from_numpy(explained))
 
 
 def _thinned(points: Sequence[Point], most: int, here: Point | None) -> list[Point]:

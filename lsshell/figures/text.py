@@ -95,7 +95,7 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
     return text if colour else _ESCAPE.sub("", text)
 
 
-def legend_items(figure: Figure, *, colour: bool) -> list[str]:
+def _legend_items(figure: Figure, *, colour: bool) -> list[str]:
     """What tells the series apart, with ANSI colours or without; none where one is alone."""
     import plotext
 
@@ -117,16 +117,16 @@ def legend_items(figure: Figure, *, colour: bool) -> list[str]:
 def _legend(figure: Figure, width: int, *, colour: bool) -> list[str]:
     """Lines that name the series."""
     lines: list[str] = []
-    for word in legend_items(figure, colour=colour):
+    for word in _legend_items(figure, colour=colour):
         longer = f"{lines[-1]}   {word}" if lines else ""
-        if lines and visible(longer) <= width:
+        if lines and _visible(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(f"  {word}")
     return lines
 
 
-def visible(text: str) -> int:
+def _visible(text: str) -> int:
     """How many characters of a text are seen."""
     return len(_ESCAPE.sub("", text))
 

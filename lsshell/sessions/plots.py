@@ -148,7 +148,7 @@ def curve_figure(
         bands = (("start", value(first) or 0.0),)
     elif what == "loss":
         title, label = "training loss within its tolerance", "(L − L*) / tolerance"
-        value, bands = _residual, (("+tolerance", 1.0), ("−tolerance", -1.0))
+        value, bands = (lambda p: p.residual), (("+tolerance", 1.0), ("−tolerance", -1.0))
         if log:
             label, value, bands = "|L − L*| / tolerance", _distance, (("tolerance", 1.0),)
     else:
@@ -181,15 +181,8 @@ def _accuracy(point: Point) -> float | None:
     return None if point.test_accuracy is None else 100 * point.test_accuracy
 
 
-def _residual(point: Point) -> float | None:
-    if point.level is None or not point.tolerance:
-        return None
-    return (point.loss - point.level) / point.tolerance
-
-
 def _distance(point: Point) -> float | None:
-    residual = _residual(point)
-    return None if residual is None else abs(residual)
+    return None if point.residual is None else abs(point.residual)
 
 
 def _to_the_minimum(point: Point) -> float | None:

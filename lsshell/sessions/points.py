@@ -61,7 +61,7 @@ def side_by_side(points: Sequence[tuple[str, Point]], names: Sequence[str]) -> s
     row("training loss", [number(p.loss, 6) for p in each])
     row(
         "(L − L*)/tolerance",
-        ["–" if p.level is None else f"{(p.loss - p.level) / p.tolerance:+.3f}" for p in each],
+        ["–" if p.residual is None else f"{p.residual:+.3f}" for p in each],
     )
     row("test loss", [number(p.test_loss, 5) for p in each])
     row(

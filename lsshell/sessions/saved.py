@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,8 +108,4 @@ def safetensors_metadata(file: Path) -> dict[str, str]:
 
 def quoted(path: Path) -> str:
     """The path as one word of the command language."""
-    text = str(path)
-    plain = all(c.isalnum() or c in "/._-+~@:,=" for c in text)
-    if plain:
-        return text
-    return "'" + text.replace("'", "'\\''") + "'"
+    return shlex.quote(str(path))

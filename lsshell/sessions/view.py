@@ -56,7 +56,6 @@ class View:
     dtype: str = ""
     memory: tuple[int, int] | None = None
     session: str = ""
-    branch: str = "main"
     level: float | None = None
     tolerance: float | None = None
     gradients: int = 0
@@ -84,10 +83,7 @@ class View:
     @property
     def share(self) -> float | None:
         """(L − L*)/tolerance here; None off any level set."""
-        here = self.here
-        if here is None or here.level is None or not here.tolerance:
-            return None
-        return (here.loss - here.level) / here.tolerance
+        return self.here.residual if self.here is not None else None
 
 
 def look(session: Session, traversal: Traversal | None) -> View:
@@ -106,7 +102,6 @@ def look(session: Session, traversal: Traversal | None) -> View:
         dtype=engine.dtype,
         memory=engine.memory(),
         session=folder,
-        branch=engine.path.branch,
         level=level_set.level if level_set is not None else None,
         tolerance=level_set.tolerance if level_set is not None else None,
         gradients=problem.gradients if problem is not None else 0,

@@ -62,6 +62,7 @@ class Vocabulary:
 
     def __init__(self) -> None:
         self.commands: dict[str, Command] = {}
+        self._options: dict[str, list[Option]] = {}
         self._app = App(
             name="",
             help_flags=[],
@@ -131,6 +132,11 @@ class Vocabulary:
 
     def options(self, name: str) -> list[Option]:
         """The parameters of a command, in order: for completion and help while typing."""
+        if name not in self._options:  # 3 ms, and asked for at every key
+            self._options[name] = self._read_options(name)
+        return self._options[name]
+
+    def _read_options(self, name: str) -> list[Option]:
         from docstring_parser import parse
 
         described = {

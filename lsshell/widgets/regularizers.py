@@ -37,8 +37,12 @@ class Regularizers(Rows):
     def watch_view(self, before: View, after: View) -> None:
         if before.regularizers == after.regularizers:
             return
-        now = {r.name: r.weight for r in self.view.regularizers}
-        self._asked = {n: asked for n, asked in self._asked.items() if now[n] != asked}
+        was = {r.name: r.weight for r in before.regularizers}
+        now = {r.name: r.weight for r in after.regularizers}
+        # What is as asked for and was so before may be on its way off and on again.
+        self._asked = {
+            n: asked for n, asked in self._asked.items() if now[n] != asked or was.get(n) == asked
+        }
         self.show()
 
     def count(self) -> int:

@@ -67,10 +67,7 @@ class Steps(Rows):
 
     def row(self, index: int, width: int) -> Sequence[Cell]:
         point = self._points[index]
-        residual = (
-            "" if point.level is None or not point.tolerance
-            else f"{(point.loss - point.level) / point.tolerance:+.3f}"
-        )  # fmt: skip
+        residual = "" if point.residual is None else f"{point.residual:+.3f}"
         rate = (
             f"{100 * point.test_accuracy:.2f}" if point.test_accuracy is not None
             else number(point.test_rmse) if point.test_rmse is not None else ""

@@ -9,7 +9,6 @@ from lsshell.engine.errors import EngineError
 from lsshell.engine.path import Path, Point
 from lsshell.engine.projection import (
     BLOCK,
-    MOST_GROWING,
     GrowingProjection,
     principal_coordinates,
 )
@@ -140,14 +139,13 @@ def test_pca_needs_two_points():
         principal_coordinates(path, path.traversal(), flat)
 
 
-@pytest.mark.parametrize("most", [MOST_GROWING, 16])
-def test_the_projection_of_a_growing_path_is_that_of_its_chosen_points(monkeypatch, most):
-    monkeypatch.setattr("lsshell.engine.projection.MOST_GROWING", most)
+@pytest.mark.parametrize("most", [200, 16])
+def test_the_projection_of_a_growing_path_is_that_of_its_chosen_points(most):
     walk = np.cumsum(np.random.default_rng(3).normal(size=(75, 300)), 0)
     path, growing = walked([torch.tensor(row) for row in walk]), GrowingProjection()
     points = path.traversal()
     for k in (2, 3, 20, 21, 60, 75):
-        found = growing.update(path.store, points[:k], ["w"])
+        found = growing.update(path.store, points[:k], ["w"], most=most)
         chosen = [p.index for p in found.points]
         assert chosen[0] == 0 and chosen[-1] == k - 1 and len(chosen) <= most + 1
         pca = PCA(min(2, k - 1), svd_solver="full").fit(walk[chosen])
@@ -156,12 +154,11 @@ def test_the_projection_of_a_growing_path_is_that_of_its_chosen_points(monkeypat
         assert found.explained.numpy() == pytest.approx(pca.explained_variance_ratio_, rel=1e-4)
 
 
-def test_the_projection_of_a_growing_path_has_where_one_stands(monkeypatch):
-    monkeypatch.setattr("lsshell.engine.projection.MOST_GROWING", 10)
+def test_the_projection_of_a_growing_path_has_where_one_stands():
     walk = np.cumsum(np.random.default_rng(3).normal(size=(40, 30)), 0)
     path, growing = walked([torch.tensor(row) for row in walk]), GrowingProjection()
     for here in (13, 7, 39):
-        found = growing.update(path.store, path.traversal(), ["w"], path.points[here])
+        found = growing.update(path.store, path.traversal(), ["w"], path.points[here], 10)
         assert here in [p.index for p in found.points]
         assert len(found.points) <= 12
 
