@@ -7,11 +7,30 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lsshell.engine.errors import Cancelled
 from lsshell.engine.events import Listener, Progress
 from lsshell.engine.problem import Problem
 from lsshell.engine.training import train
 from lsshell.engine.vectors import norm
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One weighted-sum training: unpenalised losses, accuracy in [0, 1] (or RMSE), ‖θ‖², and the
+    gradients over the training set that it cost (an epoch is one).
+    """
+
+    penalty: float
+    seed: int
+    train_loss: float
+    validation_loss: float | None
+    test_loss: float
+    test_accuracy: float | None
+    test_rmse: float | None
+    l2: float
+    gradients: int
 
 
 @dataclass(frozen=True)
@@ -30,11 +49,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Runs trained at one penalty λ: unpenalised losses, accuracy in [0, 1] (or RMSE), ‖θ‖²."""
+    """Runs trained at one penalty λ; None where something is not measured."""
 
     penalty: float
     runs: int
     train_loss: Spread
+    validation_loss: Spread | None
     test_loss: Spread
     test_accuracy: Spread | None
     test_rmse: Spread | None
@@ -42,55 +62,81 @@ class ComparisonRow:
 
 
 def weight_decay_sweep(
-    fresh: Callable[[int], Problem],
+    begin: Callable[[int], tuple[Problem, Tensor]],
     penalties: Sequence[float],
     *,
     runs: int,
     epochs: int,
     rate: float,
     batch: int,
+    biases: bool,
     seed: int,
     listen: Listener,
-) -> list[ComparisonRow]:
-    """Trains `fresh(run)` with loss + λ·Σ_kernels w² for each λ and run (Tahir & Katz 2020, §4).
+) -> list[Trained]:
+    """Trains with loss + λ·Σ w² for each λ and run (Tahir & Katz 2020, §4).
 
-    Losses reported are of the data alone, not penalised. Run k has the same initial parameters
-    and batches at every λ. Where the user asks to stop, the rows finished so far are returned.
+    `begin(run)` gives the problem of a run and where it starts; run k has the same start and
+    batches (of seed + k) at every λ. Losses are of the data alone, not penalised. Where the user
+    asks to stop, what is finished so far is returned.
     """
-    rows, done, total = [], 0, len(penalties) * runs
+    found: list[Trained] = []
     for penalty in penalties:
-        results = []
         for run in range(runs):
-            problem = fresh(run)
             try:
+                problem, theta = begin(run)
                 trained = train(
                     problem,
-                    problem.theta.clone(),
+                    theta,
                     epochs=epochs,
                     rate=rate,
                     batch=batch,
                     penalty=penalty,
+                    biases=biases,
                     seed=seed + run,
                 )
                 if trained.reason == "interrupted":
-                    return rows
-                results.append((trained.loss, problem.test(trained.theta), norm(trained.theta)))
+                    return found
+                metrics = problem.test(trained.theta)
             except Cancelled:
-                return rows
-            done += 1
-            listen(Progress("compare", done, total, f"λ = {penalty:g}, run {run + 1} of {runs}"))
-        rows.append(_row(penalty, results, problem.classification))
+                return found
+            found.append(
+                Trained(
+                    penalty,
+                    seed + run,
+                    trained.loss,
+                    metrics.validation_loss,
+                    metrics.loss,
+                    metrics.accuracy,
+                    metrics.rmse,
+                    norm(trained.theta) ** 2,
+                    trained.epochs,
+                )
+            )
+            note = f"λ = {penalty:g}, run {run + 1} of {runs}"
+            listen(Progress("compare", len(found), len(penalties) * runs, note))
+    return found
+
+
+def comparison_rows(found: Sequence[Trained]) -> list[ComparisonRow]:
+    """A row a λ, ascending."""
+    rows = []
+    for penalty in sorted({t.penalty for t in found}):
+        runs = [t for t in found if t.penalty == penalty]
+        rows.append(
+            ComparisonRow(
+                penalty,
+                len(runs),
+                Spread.of([t.train_loss for t in runs]),
+                _spread([t.validation_loss for t in runs]),
+                Spread.of([t.test_loss for t in runs]),
+                _spread([t.test_accuracy for t in runs]),
+                _spread([t.test_rmse for t in runs]),
+                Spread.of([t.l2 for t in runs]),
+            )
+        )
     return rows
 
 
-def _row(penalty: float, results: list, classification: bool) -> ComparisonRow:
-    tests = [test for _, test, _ in results]
-    return ComparisonRow(
-        penalty=penalty,
-        runs=len(results),
-        train_loss=Spread.of([loss for loss, _, _ in results]),
-        test_loss=Spread.of([t.loss for t in tests]),
-        test_accuracy=Spread.of([t.accuracy for t in tests]) if classification else None,
-        test_rmse=None if classification else Spread.of([t.rmse for t in tests]),
-        l2=Spread.of([length**2 for _, _, length in results]),
-    )
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    measured = [v for v in values if v is not None]
+    return Spread.of(measured) if measured else None

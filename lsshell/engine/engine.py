@@ -20,7 +20,7 @@ from lsshell.engine.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from lsshell.engine.comparison import ComparisonRow, weight_decay_sweep
+from lsshell.engine.comparison import Trained, weight_decay_sweep
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError
@@ -586,6 +586,7 @@ class Engine:
                 test_loss=full.test_loss,
                 test_accuracy=full.test_accuracy,
                 test_rmse=full.test_rmse,
+                validation_loss=full.validation_loss,
                 regularizers=full.regularizers,
                 angle_deg=full.angle_deg,
                 implied_weight_decay=full.implied_weight_decay,
@@ -661,6 +662,7 @@ class Engine:
             test_loss=metrics.loss,
             test_accuracy=metrics.accuracy,
             test_rmse=metrics.rmse,
+            validation_loss=metrics.validation_loss,
             regularizers=values,
             kept=here.kept if here else False,
         )
@@ -688,6 +690,8 @@ class Engine:
             split=position.split if self.sum.terms else None,
             descending=descending,
             measure=measure,
+            rate=position.rate,
+            corrections=position.corrections,
         )
 
     def start_point(self) -> Point:
@@ -771,27 +775,37 @@ class Engine:
     # -- comparing and saving ----------------------------------------------------------------
 
     def compare_weight_decay(
-        self, penalties: Sequence[float], runs: int, epochs: int, rate: float, batch: int
-    ) -> list[ComparisonRow]:
-        """Weighted-sum training for each λ from fresh seeds; θ and path stay as they are."""
-        self.ready()
+        self, penalties: Sequence[float], *, from_start: bool, **settings: Any
+    ) -> list[Trained]:
+        """Weighted-sum training for each λ; θ and path stay as they are.
+
+        From fresh initialisations, run k under seed + k, or `from_start`: from the traversal's
+        start, run k with the batches of seed + k. See `weight_decay_sweep` for the settings.
+        """
+        problem = self.ready()
         rebuild, data = self._rebuild, self._data()
-        if rebuild is None:
+        if from_start:
+            start = self.path.store.get(self.path.start().index)
+
+            def begin(run: int) -> tuple[Problem, Tensor]:
+                return problem, problem.restore(start)
+        elif rebuild is None:
             raise EngineError("compare needs a network it can initialise anew: say `model`")
+        else:
 
-        def fresh(run: int) -> Problem:
-            return self._problem(rebuild(data, seed=self.seed + run), data, self.chunk)
+            def begin(run: int) -> tuple[Problem, Tensor]:
+                fresh = self._problem(rebuild(data, seed=self.seed + run), data, self.chunk)
+                return fresh, fresh.theta.clone()
 
-        return weight_decay_sweep(
-            fresh,
-            penalties,
-            runs=runs,
-            epochs=epochs,
-            rate=rate,
-            batch=batch,
-            seed=self.seed,
-            listen=self.listen,
-        )
+        spent = problem.gradients
+        before = {n: t.clone() for n, t in problem.network.state_dict().items()}
+        try:
+            return weight_decay_sweep(
+                begin, penalties, seed=self.seed, listen=self.listen, **settings
+            )
+        finally:
+            problem.gradients = spent
+            problem.network.load_state_dict(before)
 
     def save(self, file: FilePath) -> None:
         """Writes the network's tensors at θ as safetensors, with what it is and where."""

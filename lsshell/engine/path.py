@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -23,7 +23,9 @@ class Point:
     regularizers: unweighted values; angle_deg: between ∇L and ∇R; implied_weight_decay: 1/ν, the
     λ for which a stationary point of L + λR has this multiplier; gradients: spent since the
     traversal's start; distance: ‖θ − θ_start‖; length: of the path walked. `kept` where θ itself
-    is on record; seed: the session's at the traversal's start.
+    is on record; seed: the session's at the traversal's start; validation_loss: where the data
+    has examples to choose by; rate, corrections: the predictor's length of the step that led here
+    and the corrector's steps after it.
     """
 
     index: int
@@ -45,6 +47,14 @@ class Point:
     length: float
     kept: bool = False
     seed: int = 0
+    validation_loss: float | None = None
+    rate: float | None = None
+    corrections: int = 0
+
+    @property
+    def chosen_by(self) -> float | None:
+        """What `best` is least in: the validation loss, or the test loss where there is none."""
+        return self.test_loss if self.validation_loss is None else self.validation_loss
 
     @property
     def residual(self) -> float | None:
@@ -60,6 +70,12 @@ class Point:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Point:
         return cls(**fields)
+
+
+def best_of(points: Iterable[Point]) -> Point | None:
+    """The kept point of least validation (else test) loss; the first of equals."""
+    measured = [p for p in points if p.chosen_by is not None and p.kept]
+    return min(measured, key=lambda p: (p.chosen_by, p.index), default=None)
 
 
 class Path:
@@ -180,7 +196,8 @@ class Path:
     def find(self, where: str) -> Point:
         """`STEP` on this lineage or branch, `BRANCH`, `BRANCH:STEP`, `start`, `end` or `best`.
 
-        `best` is the kept point of least test loss on this traversal. Raises EngineError, naming
+        `best` is the kept point of least validation loss on this traversal, of least test loss
+        where the data has no validation examples. Raises EngineError, naming
         what there is, where nothing fits.
         """
         self._some(list(self.points.values()))
@@ -215,10 +232,10 @@ class Path:
                 yield point
 
     def _best(self) -> Point:
-        measured = [p for p in self.traversal() if p.test_loss is not None and p.kept]
-        if not measured:
+        best = best_of(self.traversal())
+        if best is None:
             raise EngineError("no kept point of this traversal has a measured test loss")
-        return min(measured, key=lambda p: p.test_loss or 0.0)
+        return best
 
     @staticmethod
     def _kept_at(line: list[Point], step: int | None) -> Point:

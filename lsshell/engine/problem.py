@@ -37,11 +37,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class TestMetrics:
-    """Unpenalised loss on the test examples, with accuracy in [0, 1] or RMSE (target units)."""
+    """Unpenalised loss on the test examples, with accuracy in [0, 1] or RMSE (target units).
+
+    `validation_loss`: on the examples to choose by, where the data set has some.
+    """
 
     loss: float
     accuracy: float | None
     rmse: float | None
+    validation_loss: float | None = None
 
 
 class Problem:
@@ -83,6 +87,9 @@ class Problem:
         self.notices = self._notices()
         self.x_train, self.y_train = self._place_pair(data.x_train, data.y_train)
         self.x_test, self.y_test = self._place_pair(data.x_test, data.y_test)
+        self.validation = None
+        if data.x_validation is not None and data.y_validation is not None:
+            self.validation = self._place_pair(data.x_validation, data.y_validation)
         self._check_fit()
         self.slots = self._layout()
         self.theta = torch.cat([q.detach().reshape(-1) for q in self.parameters])
@@ -320,11 +327,14 @@ class Problem:
             return torch.cat([self.network(part) for part in x.split(self.chunk)])
 
     def test(self, theta: Tensor) -> TestMetrics:
-        """Loss and accuracy (or RMSE) on the test examples at θ."""
+        """Loss and accuracy (or RMSE) on the test examples at θ, and the validation loss."""
         loss, right = self._mean_loss(theta, self.x_test, self.y_test)
+        validation = None
+        if self.validation is not None:
+            validation, _ = self._mean_loss(theta, *self.validation)
         if self.classification:
-            return TestMetrics(loss, right / len(self.y_test), None)
-        return TestMetrics(loss, None, math.sqrt(loss))
+            return TestMetrics(loss, right / len(self.y_test), None, validation)
+        return TestMetrics(loss, None, math.sqrt(loss), validation)
 
     def _mean_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[float, int]:
         self._begin(theta, cost=0)

@@ -48,6 +48,8 @@ class Recorder:
         split: Split | None,
         descending: bool,
         measure: bool,
+        rate: float | None = None,
+        corrections: int = 0,
     ) -> Point:
         """A point at θ, child of the path's `here`. `known` are regulariser values already had."""
         parent = self.path.here
@@ -67,12 +69,15 @@ class Recorder:
             test_loss=metrics.loss,
             test_accuracy=metrics.accuracy,
             test_rmse=metrics.rmse,
+            validation_loss=metrics.validation_loss,
             regularizers=values,
             angle_deg=_angle(split, descending),
             implied_weight_decay=_implied(split, descending),
             gradients=self.problem.gradients - self.gradients_before,
             distance=norm(theta - self.start),
             length=(parent.length + norm(theta - self.last)) if same and parent else 0.0,
+            rate=rate,
+            corrections=corrections,
         )
 
     def values(

@@ -34,11 +34,13 @@ def train(
     rate: float = 1e-3,
     batch: int = 32,
     penalty: float = 0.0,
+    biases: bool = False,
     until_loss: float | None = None,
     seed: int = 0,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> TrainingResult:
-    """Adam on mini-batches of loss + penalty·Σ_kernels w² (no factor ½; biases are free).
+    """Adam on mini-batches of loss + penalty·Σ w² (no factor ½), over the kernels alone, as
+    published, or over the biases too.
 
     Settings are the published ones by default (Adam 1e-3, batches of 32, 100 epochs); batches are
     drawn anew each epoch from `seed`. Dropout and batch-norm train as usual, then freeze again.
@@ -51,7 +53,7 @@ def train(
     flat = torch.nn.Parameter(problem.theta)
     problem.place(theta)
     optimizer = torch.optim.Adam([flat], lr=rate, eps=ADAM_EPS)
-    kernels = _kernel_mask(problem) if penalty else None
+    penalised = _penalised(problem, biases) if penalty else None
     reason, epoch, total = "epochs", 0, torch.zeros((), device=problem.device)
     before = _state(problem)
     whole = (0, before)
@@ -62,7 +64,7 @@ def train(
             for epoch in range(1, epochs + 1):
                 total.zero_()  # summed on the device: no waiting for it within an epoch
                 for x, y in _batches(problem, batch, shuffle):
-                    total += _update(problem, optimizer, flat, x, y, penalty, kernels)
+                    total += _update(problem, optimizer, flat, x, y, penalty, penalised)
                 mean = float(total) / n
                 whole = (epoch, _state(problem))
                 on_epoch(epoch, mean)
@@ -106,20 +108,23 @@ def _update(
     x: Tensor,
     y: Tensor,
     penalty: float,
-    kernels: Tensor | None,
+    penalised: Tensor | None,
 ) -> Tensor:
     """One Adam step; returns the batch's summed data loss."""
     gradient = problem.begin_gradient()
     loss = problem.loss_sum(problem.network(x), y)
     (loss / len(x)).backward()
-    if kernels is not None:
-        gradient.addcmul_(kernels, flat.detach(), value=2.0 * penalty)
+    if penalised is not None:
+        gradient.addcmul_(penalised, flat.detach(), value=2.0 * penalty)
     flat.grad = gradient
     optimizer.step()
     return loss.detach()
 
 
-def _kernel_mask(problem: Problem) -> Tensor:
+def _penalised(problem: Problem, biases: bool) -> Tensor:
+    """1 where the penalty falls on a parameter, 0 elsewhere (p,)."""
+    if biases:
+        return torch.ones_like(problem.theta)
     mask = torch.zeros_like(problem.theta)
     views = problem.tensors(mask)
     for slot in problem.slots:

@@ -50,11 +50,17 @@ def export_points(engine: Engine, file: Path) -> int:
 
 def _rows(points: list[Point]) -> list[dict[str, Any]]:
     """Flat rows with one set of columns, in the promised order."""
-    rows = [{"branch": p.branch, **flatten(point_values(p))} for p in points]
+    rows = [{"branch": p.branch, **flatten(point_values(p)), **_steps_of(p)} for p in points]
     columns: dict[str, None] = {}
     for row in sorted(rows, key=len, reverse=True):
         columns.update(dict.fromkeys(row))
     return [{c: row.get(c) for c in columns} for row in rows]
+
+
+def _steps_of(point: Point) -> dict[str, Any]:
+    """What a point says of the step that led to it, and the paper's measure of the residual."""
+    squared = None if point.level is None else (point.loss - point.level) ** 2
+    return {"squared_residual": squared, "rate": point.rate, "corrections": point.corrections}
 
 
 def _csv(engine: Engine, points: list[Point]) -> bytes:

@@ -69,10 +69,10 @@ class Traversal:
 
     @property
     def best(self) -> Point | None:
-        """The kept point of least test loss, on any branch: where `goto best` goes."""
-        points = (p for line in self.lines.values() for p in line)
-        measured = [p for p in points if p.test_loss is not None and p.kept]
-        return min(measured, key=lambda p: (p.test_loss, p.index), default=None)
+        """Where `goto best` goes."""
+        from lsshell.engine.path import best_of
+
+        return best_of(p for line in self.lines.values() for p in line)
 
     @property
     def tested(self) -> Point | None:

@@ -25,6 +25,7 @@ def point_values(point: Point) -> dict[str, Any]:
         "tolerance": point.tolerance,
         "test_loss": point.test_loss,
         **rate,
+        **({} if point.validation_loss is None else {"validation_loss": point.validation_loss}),
         "regularizers": dict(point.regularizers),
         "angle_deg": point.angle_deg,
         "implied_weight_decay": point.implied_weight_decay,
@@ -63,6 +64,7 @@ def side_by_side(points: Sequence[tuple[str, Point]], names: Sequence[str]) -> s
         "(L − L*)/tolerance",
         ["–" if p.residual is None else f"{p.residual:+.3f}" for p in each],
     )
+    row("validation loss", [number(p.validation_loss, 5) for p in each])
     row("test loss", [number(p.test_loss, 5) for p in each])
     row(
         "test accuracy",

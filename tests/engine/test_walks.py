@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lsshell.engine import Engine, EngineError, WalkRequest
+from lsshell.engine.comparison import comparison_rows
 from lsshell.engine.events import Kept, Measured, Progress, Refused, Started, Stepped, Stopped
 from lsshell.engine.regularizers import REGULARIZERS
 
@@ -401,7 +402,11 @@ def test_comparison_with_weight_decay_starts_from_the_same_seeds_and_reports_pla
     engine.load_data("iris", "iris", None)
     engine.build_model(["mlp", "4-8-3"], None, {})
     before = engine.theta_hash()
-    rows = engine.compare_weight_decay([0.0, 1e-3, 10.0], 2, 30, 1e-2, 32)
+    settings = {"runs": 2, "epochs": 30, "rate": 1e-2, "batch": 32, "biases": False}
+    found = engine.compare_weight_decay([0.0, 1e-3, 10.0], from_start=False, **settings)
+    assert [(t.penalty, t.seed) for t in found[:3]] == [(0.0, 0), (0.0, 1), (1e-3, 0)]
+    assert all(t.gradients == 30 for t in found)
+    rows = comparison_rows(found)
     assert [r.penalty for r in rows] == [0.0, 1e-3, 10.0]
     assert all(r.runs == 2 for r in rows)
     assert rows[2].l2.mean < rows[1].l2.mean < rows[0].l2.mean

@@ -74,7 +74,7 @@ def test_an_option_after_a_flag_is_offered() -> None:
         ("dtype ", ("float32", "float64")),
         ("data iris --task ", ("classification", "regression")),
         ("plot loss --colour ", ("step", "test-loss")),
-        ("compare ", ("weight-decay",)),
+        ("compare ", ("weight-decay", "branches")),
         ("path ", ("list", "points")),
         ("reg ", REGULARIZERS),
         ("reg l2 ", ("on", "off")),

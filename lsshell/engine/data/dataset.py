@@ -20,6 +20,7 @@ class DataSet:
     float64 (N,) or (N, outputs) regression targets in their own units. `outputs` counts classes or
     target columns; `classes` are the names in the order of their indices, () for regression.
     `notes` are sentences for the user: the source, which examples, what was scaled or dropped.
+    Validation examples, where some were asked for, are neither trained nor tested on: to choose by.
     """
 
     name: str
@@ -32,6 +33,8 @@ class DataSet:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     digest: str
+    x_validation: Tensor | None = None
+    y_validation: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ def load_data(
     *,
     train: int | None = None,
     test: float | None = None,
+    validation: int = 0,
     root: Path | None = None,
     target: str | None = None,
     task: Task | None = None,
@@ -45,7 +46,8 @@ def load_data(
     `train` takes that many training examples at random (Tahir & Katz 2020: 1000); a smaller
     choice under the same seed is part of a larger one. `test` is the share held out, at random,
     where the set has no test part of its own (default 0.2). `mnist-5k` with `train` and without
-    `test` tests on all the others. `task` says how to read the targets of a user's file: integers
+    `test` tests on all the others. `validation` examples are held out of those that do not test,
+    to choose by. `task` says how to read the targets of a user's file: integers
     and text mean classification, real numbers regression.
 
     Pixels (uint8) are divided by 255; tabular inputs get mean 0 and standard deviation 1 (N − 1 in
@@ -59,10 +61,12 @@ def load_data(
         raise EngineError(f"--train must be at least 1, not {train}")
     if test is not None and not 0.0 < test < 1.0:
         raise EngineError(f"--test is the share held out, between 0 and 1, not {test:g}")
+    if validation < 0:
+        raise EngineError(f"--validation is a number of examples, not {validation}")
     source = _read(name, root, target, task)
     if source.x_test is not None and test is not None:
         raise EngineError(f"--test does not apply: {source.name} has a test set of its own")
-    return _data_set(source, train, test, seed)
+    return _data_set(source, train, test, seed, validation)
 
 
 def _read(name: str, root: Path | None, target: str | None, task: Task | None) -> Source:
@@ -102,19 +106,24 @@ def _file(path: Path, suffix: str) -> Path:
     return path
 
 
-def _data_set(source: Source, train: int | None, test: float | None, seed: int) -> DataSet:
-    rows = split(source, train, test, seed)
+def _data_set(
+    source: Source, train: int | None, test: float | None, seed: int, validation: int
+) -> DataSet:
+    rows = split(source, train, test, seed, validation)
     x_train, y_train = source.x[rows.train], source.y[rows.train]
+    x_validation, y_validation = source.x[rows.validation], source.y[rows.validation]
     if rows.test is None:
         x_test, y_test = source.x_test, source.y_test
     else:
         x_test, y_test = source.x[rows.test], source.y[rows.test]
     notes = [*source.notes, rows.note]
     if x_train.dtype == np.uint8:
-        x_train, x_test = pixels(x_train), pixels(x_test)
+        x_train, x_test, x_validation = pixels(x_train), pixels(x_test), pixels(x_validation)
         notes.append("pixels divided by 255")
     elif source.standardised is not None and source.standardised.any():
-        x_train, x_test = standardise(x_train, x_test, source.standardised)
+        x_train, x_test, x_validation = standardise(
+            x_train, x_test, x_validation, columns=source.standardised
+        )
         which = "" if source.standardised.all() else "numeric "
         notes.append(f"{which}inputs standardised by mean and deviation of the training examples")
     tensors = (
@@ -123,6 +132,8 @@ def _data_set(source: Source, train: int | None, test: float | None, seed: int) 
         _inputs(source.name, x_test),
         _targets(source, y_test),
     )
+    chooses = (_inputs(source.name, x_validation), _targets(source, y_validation))
+    held = chooses if validation else ()
     outputs = len(source.classes) or (1 if source.y.ndim == 1 else source.y.shape[1])
     return DataSet(
         source.name,
@@ -131,7 +142,9 @@ def _data_set(source: Source, train: int | None, test: float | None, seed: int) 
         outputs=outputs,
         classes=source.classes,
         notes=tuple(notes),
-        digest=digest_of(*tensors),
+        digest=digest_of(*tensors, *held),
+        x_validation=held[0] if held else None,
+        y_validation=held[1] if held else None,
     )
 
 

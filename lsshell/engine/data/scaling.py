@@ -11,20 +11,20 @@ def pixels(x: np.ndarray) -> np.ndarray:
 
 
 def standardise(
-    x_train: np.ndarray, x_test: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """z-scores of `columns` (features,), true where to be scaled, in both parts (N, features).
+    x_train: np.ndarray, *others: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """z-scores of `columns` (features,), true where to be scaled, in every part (N, features).
 
     Mean and deviation (N − 1 in the denominator) are those of the training part alone. A column
     that is constant there is only centred.
     """
-    x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
-    chosen = x_train[:, columns]
+    parts = tuple(x.astype(np.float64) for x in (x_train, *others))
+    chosen = parts[0][:, columns]
     mean = chosen.mean(0)
     deviation = chosen.std(0, ddof=1) if len(chosen) > 1 else np.zeros_like(mean)
     # Rounding leaves a constant column a deviation of some 1e-16 of its value.
     deviation[deviation <= 1e-12 * np.abs(mean)] = 1.0
     deviation[deviation == 0.0] = 1.0
-    x_train[:, columns] = (chosen - mean) / deviation
-    x_test[:, columns] = (x_test[:, columns] - mean) / deviation
-    return x_train, x_test
+    for x in parts:
+        x[:, columns] = (x[:, columns] - mean) / deviation
+    return parts

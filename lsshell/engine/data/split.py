@@ -1,4 +1,4 @@
-"""Which examples train and which test, at random under a seed."""
+"""Which examples train, which choose and which test, at random under a seed."""
 
 from __future__ import annotations
 
@@ -16,42 +16,54 @@ DEFAULT_TEST_SHARE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers of the training and test examples in `Source.x`, and what to say of them.
+    """Row numbers of the training, validation and test examples in `Source.x`, and what to say.
 
     `test` is None where the source has a test set of its own.
     """
 
     train: np.ndarray
+    validation: np.ndarray
     test: np.ndarray | None
     note: str
 
 
-def split(source: Source, train: int | None, test: float | None, seed: int) -> Split:
-    """`train` examples (None: all there are) and the share `test` of a source without a test set.
+def split(
+    source: Source, train: int | None, test: float | None, seed: int, validation: int = 0
+) -> Split:
+    """`train` examples (None: all there are), `validation` ones, and the share `test` of a source
+    without a test set.
 
-    One random order serves both: training examples are its first, test examples its last. A source
-    that has a test set keeps its own order where all its examples are taken.
+    One random order serves all: training examples are its first, then those to validate on, test
+    examples its last. So the same seed trains on the same examples with and without validation,
+    where `train` says how many. A source that has a test set keeps its own order where all its
+    examples are taken.
     """
     n = len(source.x)
     available = n if source.x_test is not None else _available(source, n, train, test)
+    if validation >= available:
+        raise EngineError(
+            f"--validation {validation}: {source.name} has {available} examples that do not test,"
+            " and some must train"
+        )
+    available -= validation
     if train is not None and train > available:
         raise EngineError(
             f"--train {train}: {source.name} has {available} training examples"
             + (f" ({n} in all)" if available < n else "")
         )
-    if source.x_test is not None and train is None:
+    if source.x_test is not None and train is None and not validation:
         order, how = np.arange(n), ""
     else:
         order, how = _random_order(n, seed), f", chosen at random under seed {seed}"
     rows = order[: available if train is None else train]
-    if source.x_test is not None:
-        return Split(
-            rows, None, f"{len(rows)} training and {len(source.x_test)} test examples{how}"
-        )
-    held_out = order[available if train is None or not source.rest_is_test else train :]
-    if test is not None:
-        held_out = order[available:]
-    return Split(rows, held_out, f"{len(rows)} training and {len(held_out)} test examples{how}")
+    chooses = order[len(rows) : len(rows) + validation]
+    held_out = None
+    if source.x_test is None:
+        rest = train is not None and source.rest_is_test and test is None
+        held_out = order[(len(rows) if rest else available) + validation :]
+    tests = len(source.x_test if held_out is None else held_out)
+    words = [f"{len(rows)} training", *([f"{validation} validation"] if validation else [])]
+    return Split(rows, chooses, held_out, f"{', '.join(words)} and {tests} test examples{how}")
 
 
 def _available(source: Source, n: int, train: int | None, test: float | None) -> int:

@@ -91,7 +91,7 @@ class Paper(Stepper):
             if terrain.level_set.contains(loss):
                 if corrections:
                     terrain.listen(Corrected(corrections, abs(residual)))
-                return terrain.at(theta, loss, gradient)
+                return terrain.at(theta, loss, gradient, self.rate, corrections)
             self.corrected = True
             q = gradient if residual > 0 else -gradient
             q = torch.sub(q, p, alpha=dot(q, p))

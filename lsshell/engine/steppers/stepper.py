@@ -29,13 +29,18 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Position:
-    """A point with all that a step needs: θ, L, g = ∇L, R, r = ∇R (R negated when ascending)."""
+    """A point with all that a step needs: θ, L, g = ∇L, R, r = ∇R (R negated when ascending).
+
+    rate: length of the predictor that led here; corrections: how many followed it.
+    """
 
     theta: Tensor
     loss: float
     gradient: Tensor
     value: float
     slope: Tensor
+    rate: float | None = None
+    corrections: int = 0
 
     @cached_property
     def split(self) -> Split:
@@ -53,13 +58,20 @@ class Terrain:
     sign: float
     listen: Listener
 
-    def at(self, theta: Tensor, loss: float, gradient: Tensor) -> Position:
+    def at(
+        self,
+        theta: Tensor,
+        loss: float,
+        gradient: Tensor,
+        rate: float | None = None,
+        corrections: int = 0,
+    ) -> Position:
         """Adds R and ∇R to a point whose loss and gradient are known."""
         slope = torch.empty_like(theta)
         value = self.sign * self.objective.value_and_gradient(theta, slope)
         if self.sign < 0:
             slope.neg_()
-        return Position(theta, loss, gradient, value, slope)
+        return Position(theta, loss, gradient, value, slope, rate, corrections)
 
 
 class Stalled(Exception):  # noqa: N818 - an ending, not an error

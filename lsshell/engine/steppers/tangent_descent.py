@@ -81,7 +81,7 @@ class TangentDescent(Stepper):
             within = self._within(terrain, here, decrease)
             try:
                 correction = correct(terrain.problem, aim, trial, within=within)
-                there = self._judge(terrain, here, correction, decrease)
+                there = self._judge(terrain, here, correction, decrease, alpha * norm(d))
             except NotFiniteError:
                 there = None
             if there is not None:
@@ -113,17 +113,22 @@ class TangentDescent(Stepper):
         return min(tolerance / 10, max(wanted, floor))
 
     def _judge(
-        self, terrain: Terrain, here: Position, correction: Correction, decrease: float
+        self,
+        terrain: Terrain,
+        here: Position,
+        correction: Correction,
+        decrease: float,
+        rate: float,
     ) -> Position | None:
         level_set = terrain.level_set
         if not level_set.contains(correction.loss):
             return None
-        there = terrain.at(correction.theta, correction.loss, correction.gradient)
+        spent = len(correction.trail) - 1
+        there = terrain.at(correction.theta, correction.loss, correction.gradient, rate, spent)
         lagrangian = there.value - here.value
         lagrangian += here.split.multiplier * (there.loss - here.loss)
         if lagrangian > -ARMIJO * decrease or there.value >= here.value:
             return None
-        spent = len(correction.trail) - 1
         if spent:
             terrain.listen(Corrected(spent, abs(level_set.residual(there.loss))))
         return there

@@ -1,6 +1,7 @@
 """The vocabulary: one typed, documented function a command, over Session and Engine."""
 
 from lsshell.sessions.commands import (  # noqa: F401 - register
+    comparing,
     conversation,
     files,
     problem,

@@ -76,6 +76,7 @@ def data(
     *,
     train: int | None = None,
     test: float | None = None,
+    validation: int = 0,
     root: Path | None = None,
     target: str | None = None,
     task: Literal["classification", "regression"] | None = None,
@@ -94,6 +95,8 @@ def data(
         Take this many training examples, chosen at random under the seed.
     test
         The share held out for testing where the set has no test part of its own (0.2).
+    validation
+        Hold out this many examples that neither train nor test, to choose by: `goto best`.
     root
         The folder of mnist, fashion-mnist and cifar10.
     target
@@ -109,11 +112,20 @@ def data(
         name = str(session.find(Path(name)))
     root = session.find(root) if root is not None else None
     words = name if train is None else f"{name} --train {train}"
+    words += f" --validation {validation}" if validation else ""
     from lsshell.engine.errors import NetworkMismatchError
 
     try:
         found = session.engine.load_data(
-            words, name, chunk, train=train, test=test, root=root, target=target, task=task
+            words,
+            name,
+            chunk,
+            train=train,
+            test=test,
+            validation=validation,
+            root=root,
+            target=target,
+            task=task,
         )
     except NetworkMismatchError as e:
         raise CommandError(f"{e}; `new` begins a session with nothing loaded") from e
@@ -126,6 +138,7 @@ def data(
         "outputs": found.outputs,
         "sha256": found.digest,
         "notes": list(found.notes),
+        **({"validation": validation} if validation else {}),
     }
     check = {k: v for k, v in values.items() if k not in ("notes", "shape", "name")}
     shape = "×".join(map(str, values["shape"]))

@@ -1,10 +1,9 @@
-"""What can be seen and taken away: measure, plot, compare, export, status."""
+"""What can be seen and taken away: measure, plot, export, status."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,7 +13,7 @@ from lsshell.sessions.plots import Axis, Plot, Shade, make_figure
 from lsshell.sessions.points import point_values, side_by_side
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
-from lsshell.sessions.vocabulary import MOST, VOCABULARY, Flag, FromSession, positive
+from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession
 
 
 @VOCABULARY.command("view")
@@ -82,111 +81,6 @@ def plot(
     except OSError as e:
         raise CommandError(f"{out} cannot be written: {e.strerror}") from e
     return Reply(values | {"file": str(out)}, f"wrote {out}", {})
-
-
-@VOCABULARY.command("view")
-def compare(
-    what: Literal["weight-decay"],
-    /,
-    *,
-    penalties: Annotated[str, Parameter(name="--lambda")] = "1e-6:1e6:13",
-    runs: int = 15,
-    epochs: int = 200,
-    rate: float = 1e-3,
-    batch: int = 32,
-    session: FromSession,
-) -> Reply:
-    """Compare this point with weighted-sum training: loss + λ·Σ w² from fresh initialisations.
-
-    Losses are of the data alone. λ = 0 is always among them; the least test loss is marked (*):
-    it is chosen on the test set, as the paper does, so it flatters weight decay.
-
-    Parameters
-    ----------
-    what
-        weight-decay.
-    penalties
-        λ as FROM:TO:COUNT on a logarithmic scale, or a list 1e-4,1e-3.
-    runs
-        Trainings for each λ, each from its own seed.
-    epochs
-        Passes over the training examples (the paper: 200 for images, 500 for tables).
-    rate
-        Learning rate of Adam.
-    batch
-        Examples in a mini-batch.
-    """
-    positive(runs=runs, epochs=epochs, rate=rate, batch=batch)
-    engine = session.engine
-    found = engine.compare_weight_decay(_penalties(penalties), runs, epochs, rate, batch)
-    asked = len(_penalties(penalties))
-    here = engine.measure()
-    values = {"rows": [asdict(r) for r in found], "here": point_values(here)}
-    text = _comparison_table(found, here)
-    if len(found) < asked:
-        return Reply(values, f"interrupted\n{text}", {}, interrupted=True)
-    return Reply(values, text)
-
-
-def _penalties(text: str) -> list[float]:
-    """0 and the λ asked for, ascending."""
-    try:
-        if ":" in text:
-            low, high, count = text.split(":")
-            first, last, n = float(low), float(high), int(count)
-            if not (0 < first <= last and n >= 1):
-                raise ValueError
-            ratio = (last / first) ** (1 / max(n - 1, 1))
-            found = [float(f"{first * ratio**k:.12g}") for k in range(n)]
-        else:
-            found = [float(part) for part in text.split(",")]
-            if not all(0 <= penalty < MOST for penalty in found):
-                raise ValueError
-    except ValueError as e:
-        raise CommandError(
-            f"--lambda {text}: expected FROM:TO:COUNT (1e-6:1e6:13) or a list (1e-4,1e-3)"
-        ) from e
-    return sorted({0.0, *found})
-
-
-def _comparison_table(found: list[Any], here: Any) -> str:
-    least = min((r.test_loss.mean for r in found), default=None)
-
-    def spread(s: Any, scale: float = 1.0) -> str:
-        return "–" if s is None else f"{number(scale * s.mean)} ± {number(scale * s.std, 2)}"
-
-    accuracy = here.test_accuracy is not None
-    rows = [
-        [
-            f"λ = {r.penalty:g}" + (" *" if r.test_loss.mean == least else ""),
-            str(r.runs),
-            spread(r.train_loss),
-            spread(r.test_loss),
-            spread(r.test_accuracy, 100) if accuracy else spread(r.test_rmse),
-            spread(r.l2),
-        ]
-        for r in found
-    ]
-    rate = 100 * here.test_accuracy if accuracy else here.test_rmse
-    rows.append(
-        [
-            "this point",
-            "1",
-            number(here.loss),
-            number(here.test_loss),
-            number(rate),
-            number(here.regularizers.get("l2")),
-        ]
-    )
-    headers = [
-        "",
-        "runs",
-        "training loss",
-        "test loss",
-        "accuracy %" if accuracy else "RMSE",
-        "‖θ‖²",
-    ]
-    return table(headers, rows)
 
 
 @VOCABULARY.command("view")

@@ -272,7 +272,8 @@ def goto(where: str, /, *, session: FromSession) -> Reply:
     Parameters
     ----------
     where
-        A step of this branch; the end of a branch; `best` has the least test loss measured.
+        A step of this branch; the end of a branch; `best` has the least validation loss, or
+        the least test loss where the data has no validation examples.
     """
     return _moved(session, session.engine.goto(where))
 

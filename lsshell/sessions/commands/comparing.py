@@ -1,0 +1,217 @@
+"""What a point is held against: compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from lsshell.sessions.errors import CommandError
+from lsshell.sessions.points import point_values
+from lsshell.sessions.reply import Reply
+from lsshell.sessions.tables import number, table
+from lsshell.sessions.vocabulary import MOST, VOCABULARY, Flag, FromSession, positive
+
+if TYPE_CHECKING:
+    from lsshell.engine.comparison import ComparisonRow, Spread
+    from lsshell.engine.path import Point
+
+
+@VOCABULARY.command("view")
+def compare(
+    what: Literal["weight-decay", "branches"],
+    /,
+    *,
+    penalties: Annotated[str, Parameter(name="--lambda")] = "1e-6:1e6:13",
+    runs: int = 15,
+    epochs: int = 200,
+    rate: float = 1e-3,
+    batch: int = 32,
+    begin: Annotated[Literal["scratch", "start"], Parameter(name="--from")] = "scratch",
+    biases: Flag = False,
+    session: FromSession,
+) -> Reply:
+    """Compare this point with weighted-sum training, loss + λ·Σ w²; or the branches walked.
+
+    weight-decay: losses are of the data alone; λ = 0 is always among them. Marked are the λ of
+    least test loss (*), chosen on the test set as the paper does, which flatters weight decay, and,
+    where the data has validation examples, that of least validation loss (v).
+
+    branches: what each regulariser walked along has done at equal training loss.
+
+    Parameters
+    ----------
+    what
+        weight-decay or branches.
+    penalties
+        λ as FROM:TO:COUNT on a logarithmic scale, or a list 1e-4,1e-3.
+    runs
+        Trainings for each λ, each from its own seed.
+    epochs
+        Passes over the training examples (the paper: 200 for images, 500 for tables).
+    rate
+        Learning rate of Adam.
+    batch
+        Examples in a mini-batch.
+    begin
+        scratch (fresh initialisations, as published) or start (fine-tuning from the walk's start).
+    biases
+        Penalise the biases too, as the walk along l2 does; published: the weights alone.
+    """
+    if what == "branches":
+        return _branches(session)
+    positive(runs=runs, epochs=epochs, rate=rate, batch=batch)
+    from lsshell.engine.comparison import comparison_rows
+
+    engine, asked = session.engine, _penalties(penalties)
+    found = engine.compare_weight_decay(
+        asked,
+        from_start=begin == "start",
+        runs=runs,
+        epochs=epochs,
+        rate=rate,
+        batch=batch,
+        biases=biases,
+    )
+    rows, here = comparison_rows(found), engine.measure()
+    values = {
+        "rows": [asdict(r) for r in rows],
+        "runs": [asdict(t) for t in found],
+        "from": begin,
+        "here": point_values(here),
+    }
+    text = f"{engine.data_words}\n{_comparison_table(rows, here)}"
+    if len(found) < len(asked) * runs:
+        return Reply(values, f"interrupted\n{text}", {}, interrupted=True)
+    return Reply(values, text)
+
+
+def _penalties(text: str) -> list[float]:
+    """0 and the λ asked for, ascending."""
+    try:
+        if ":" in text:
+            low, high, count = text.split(":")
+            first, last, n = float(low), float(high), int(count)
+            if not (0 < first <= last and n >= 1):
+                raise ValueError
+            ratio = (last / first) ** (1 / max(n - 1, 1))
+            found = [float(f"{first * ratio**k:.12g}") for k in range(n)]
+        else:
+            found = [float(part) for part in text.split(",")]
+            if not all(0 <= penalty < MOST for penalty in found):
+                raise ValueError
+    except ValueError as e:
+        raise CommandError(
+            f"--lambda {text}: expected FROM:TO:COUNT (1e-6:1e6:13) or a list (1e-4,1e-3)"
+        ) from e
+    return sorted({0.0, *found})
+
+
+def _comparison_table(found: Sequence[ComparisonRow], here: Point) -> str:
+    chosen = [r for r in found if r.validation_loss is not None]
+    by_test = min(found, key=lambda r: r.test_loss.mean, default=None)
+    by_validation = min(
+        chosen, key=lambda r: r.validation_loss.mean if r.validation_loss else 0.0, default=None
+    )
+
+    def spread(s: Spread | None, scale: float = 1.0) -> str:
+        return "–" if s is None else f"{number(scale * s.mean)} ± {number(scale * s.std, 2)}"
+
+    accuracy = here.test_accuracy is not None
+    rows = [
+        [
+            f"λ = {r.penalty:g}" + " *" * (r is by_test) + " v" * (r is by_validation),
+            str(r.runs),
+            spread(r.train_loss),
+            spread(r.validation_loss),
+            spread(r.test_loss),
+            spread(r.test_accuracy, 100) if accuracy else spread(r.test_rmse),
+            spread(r.l2),
+        ]
+        for r in found
+    ]
+    rate = 100 * here.test_accuracy if here.test_accuracy is not None else here.test_rmse
+    rows.append(
+        [
+            "this point",
+            "1",
+            number(here.loss),
+            number(here.validation_loss),
+            number(here.test_loss),
+            number(rate),
+            number(here.regularizers.get("l2")),
+        ]
+    )
+    headers = ["", "runs", "training loss", "validation loss", "test loss",
+               "accuracy %" if accuracy else "RMSE", "‖θ‖²"]  # fmt: skip
+    if not chosen:
+        headers, rows = (
+            (h for i, h in enumerate(headers) if i != 3),
+            [[c for i, c in enumerate(row) if i != 3] for row in rows],
+        )
+    return table(list(headers), rows)
+
+
+def _branches(session: FromSession) -> Reply:
+    """A row a branch of this traversal: its end, and its point of least validation (test) loss."""
+    from lsshell.engine.path import best_of
+
+    engine = session.engine
+    points = engine.path.traversal()
+    if not any(p.kind == "step" for p in points):
+        raise CommandError("nothing has been walked yet: `branch NAME`, `reg …`, `walk`")
+    start = engine.path.start()
+    values: dict[str, Any] = {}
+    rows = []
+    for name in dict.fromkeys(p.branch for p in points if p.kind == "step"):
+        line = [p for p in points if p.branch == name and p.kind == "step"]
+        end, best = line[-1], best_of(line) or line[-1]
+        changes = {
+            n: v / start.regularizers[n] - 1
+            for n, v in end.regularizers.items()
+            if start.regularizers.get(n, 0.0) > 0.0
+        }
+        values[name] = {
+            "end": point_values(end), "best": point_values(best), "changes": changes,
+        }  # fmt: skip
+        rows.append(
+            [
+                name,
+                str(end.step),
+                str(end.gradients),
+                "–" if end.residual is None else f"{end.residual:+.3f}",
+                *_changes(start, end),
+                "–" if end.angle_deg is None else f"{end.angle_deg:.1f}°",
+                *_changes(start, best),
+                str(best.step),
+                *(f"{100 * changes[n]:+.1f}" if n in changes else "–" for n in _SHOWN),
+            ]
+        )
+    rate = "Δ acc. %" if start.test_accuracy is not None else "Δ RMSE"
+    headers = ["branch", "steps", "gradients", "ΔL/tol", "Δ test loss", rate, "angle",
+               "Δ test, best", rate, "at step", *(f"{n} %" for n in _SHOWN)]  # fmt: skip
+    first = (
+        f"{engine.data_words}: from training loss {number(start.loss)}, test loss"
+        f" {number(start.test_loss)}; the last columns are changes of regularisers"
+    )
+    return Reply(
+        {"start": point_values(start), "branches": values},
+        f"{first}\n{table(headers, rows)}",
+    )
+
+
+_SHOWN = ("l2", "l1", "group", "compress", "spectral", "path-norm")
+
+
+def _changes(start: Point, point: Point) -> tuple[str, str]:
+    """Of test loss, and of accuracy in points of a hundred or RMSE."""
+    loss = rate = "–"
+    if point.test_loss is not None and start.test_loss is not None:
+        loss = f"{point.test_loss - start.test_loss:+.4f}"
+    if point.test_accuracy is not None and start.test_accuracy is not None:
+        rate = f"{100 * (point.test_accuracy - start.test_accuracy):+.2f}"
+    elif point.test_rmse is not None and start.test_rmse is not None:
+        rate = f"{point.test_rmse - start.test_rmse:+.4f}"
+    return loss, rate
