@@ -1,15 +1,42 @@
 # make demo: install, walk a trained network along its level set, replay the session with --check.
+# make paper: the five published experiments at a reduced size (half an hour on two cores), and a
+#   report; make paper-full: at the published size (days), with the official files under data/ by
+#   SIZE=full-root. Both go on where they were interrupted.
 # make test: the whole suite, in the same environment.
 
 PYTHON ?= python3
 VENV ?= .venv
 SESSION ?= sessions/demo-$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: demo test benchmark pictures clean
+PAPER ?= sessions/paper-$(SIZE)
+JOBS ?= 2
+BATCH = $(VENV)/bin/lsshell batch --jobs $(JOBS) --set size=$(SIZE)
+RUNS = examples/paper
+TABLES = iris-ff mpg-ff
+IMAGES = mnist-ff mnist-conv cifar10-conv
+
+.PHONY: demo paper paper-full test benchmark pictures clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/lsshell run examples/quickstart.lss --session $(SESSION)
 	$(VENV)/bin/lsshell replay --check --quiet $(SESSION)
+
+paper: SIZE = reduced
+paper: $(VENV)/installed
+	$(BATCH) --session $(PAPER)/dense --matrix $(RUNS)/seeds/5.toml \
+	  $(foreach x,iris-ff mpg-ff mnist-ff,$(RUNS)/$(x).lss $(RUNS)/$(x)-weight-decay.lss)
+	$(BATCH) --session $(PAPER)/rest --matrix $(RUNS)/seeds/2.toml $(RUNS)/regularizers.lss \
+	  $(foreach x,mnist-conv cifar10-conv,$(RUNS)/$(x).lss $(RUNS)/$(x)-weight-decay.lss)
+	$(VENV)/bin/lsshell report $(PAPER) --out $(PAPER)/report
+
+paper-full: SIZE = full
+paper-full: $(VENV)/installed
+	$(BATCH) --session $(PAPER)/mpg --matrix $(RUNS)/seeds/10.toml $(RUNS)/mpg-ff.lss
+	$(BATCH) --session $(PAPER)/walks --matrix $(RUNS)/seeds/5.toml $(RUNS)/regularizers.lss \
+	  $(foreach x,iris-ff $(IMAGES),$(RUNS)/$(x).lss)
+	$(BATCH) --session $(PAPER)/weight-decay --matrix $(RUNS)/seeds/15.toml \
+	  $(foreach x,$(TABLES) $(IMAGES),$(RUNS)/$(x)-weight-decay.lss)
+	$(VENV)/bin/lsshell report $(PAPER) --out $(PAPER)/report
 
 test: $(VENV)/installed
 	$(VENV)/bin/ruff check .

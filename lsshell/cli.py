@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -273,6 +274,7 @@ def resume(folder: Path, /, *, repl: Flag = False) -> int:
 @app.command
 def batch(
     *scripts: Path,
+    set_: Variables = (),
     matrix: Path | None = None,
     jobs: int = 1,
     session: Path | None = None,
@@ -282,18 +284,25 @@ def batch(
 
     A failed one does not stop the others; exit code 1 if any failed.
 
+    In a folder that holds a batch already, only what is missing is run: what
+    was cut off or failed, and scripts that were changed since. What there is
+    of it is kept, as NAME.cut-off-1.
+
     Parameters
     ----------
     scripts
         FILE.lss …
+    set_
+        NAME=VALUE for ${NAME} in every run. May be repeated.
     matrix
         A TOML file of variables, seed = [0, 1, 2]; every combination is run.
     jobs
         How many at a time.
     session
-        The folder for the sessions and results.json (sessions/DATE-batch).
+        The folder for the sessions and results.json (sessions/DATE-batch); to finish a batch
+        that was stopped, give its folder.
     json
-        Print one JSON object a run.
+        Print one JSON object a run, also for those done before.
     """
     import json as json_module
     import threading
@@ -302,40 +311,96 @@ def batch(
     from lsshell.interrupts import Interrupts
     from lsshell.printing import Printer
     from lsshell.sessions.batch import plan, read_matrix, results_table, run_batch
-    from lsshell.sessions.errors import SessionError
+    from lsshell.sessions.batch_record import RESULTS, Row
+    from lsshell.sessions.errors import CommandError, SessionError
     from lsshell.sessions.journal import new_folder, sessions_root
+    from lsshell.sessions.language import assignment
 
     if not scripts or jobs < 1:
         _complain("batch needs at least one script, and --jobs at least 1")
         return WRONG_USAGE
     printer, cancelled = Printer(), threading.Event()
+    ended: list[Row] = []
     try:
         folder = session or new_folder(sessions_root(), "batch")
-        if (folder / "results.json").exists():
-            raise SessionError(f"{folder} holds a batch already; give another folder")
-        planned = plan(scripts, read_matrix(matrix) if matrix else {}, folder)
-        done = iter(range(1, len(planned) + 1))
+        variables = {name: [value] for name, value in map(assignment, set_)}
+        planned = plan(scripts, variables | (read_matrix(matrix) if matrix else {}), folder)
+        again, total = (folder / RESULTS).exists(), len(planned)
+
+        def begun(done: list[Row]) -> None:
+            ended.extend(done)
+            if again:
+                n = len(done)
+                printer.notice(f"{n} of {total} are done already; {total - n} to run")
+
+        def finished(row: Row) -> None:
+            ended.append(row)
+            word = "done" if row.ok else "FAILED"
+            printer.notice(f"{len(ended)}/{total} {word} {row.session}")
+
         with Interrupts(cancelled.set).watched():
             rows = run_batch(
                 planned,
                 workers=jobs,
                 folder=folder,
-                finished=lambda row: printer.notice(
-                    f"{next(done)}/{len(planned)} {'done' if row.ok else 'FAILED'} {row.session}"
-                ),
+                begun=begun,
+                finished=finished,
                 cancelled=cancelled,
             )
-    except (SessionError, OSError) as e:
+    except (CommandError, SessionError, OSError) as e:
         _complain(str(e))
         return FAILED
     if json:
         for row in rows:
             sys.stdout.write(json_module.dumps(asdict(row)) + "\n")
     else:
-        sys.stdout.write(f"{results_table(rows)}\nresults in {folder / 'results.json'}\n")
+        sys.stdout.write(f"{results_table(rows)}\nresults in {folder / RESULTS}\n")
     if cancelled.is_set():
         return INTERRUPTED
     return DONE if all(row.ok for row in rows) else FAILED
+
+
+@app.command
+def report(*folders: Path, out: Path | None = None) -> int:
+    """Tables and figures over the sessions in some folders, those of one experiment together.
+
+    Prints the tables; writes report.md with a CSV for each, and every figure as PNG, SVG and CSV.
+
+    Parameters
+    ----------
+    folders
+        Sessions, or folders that hold some: what `batch` made.
+    out
+        Where to write (FOLDER/report, FOLDER being the first).
+    """
+    from lsshell.figures.text import draw_text
+    from lsshell.printing import Printer
+    from lsshell.sessions.errors import SessionError
+    from lsshell.sessions.report.layout import write_report
+    from lsshell.sessions.report.report import make_report
+
+    if not folders:
+        _complain("report needs at least one folder of sessions")
+        return WRONG_USAGE
+    printer = Printer()
+    try:
+        sections = make_report(folders)
+        width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+        for section in sections:
+            sys.stdout.write(f"\n{section.title}\n{section.text}\n")
+            for part in section.tables:
+                sys.stdout.write(f"\n{part.caption}\n{part.text()}\n")
+            for picture in section.pictures[:1]:
+                sys.stdout.write(f"\n{picture.caption}\n")
+                for panel in picture.panels[-2:]:
+                    drawn = draw_text(panel, width, 16, colour=printer.colour)
+                    sys.stdout.write(f"{drawn}\n")
+        written = write_report(out or folders[0] / "report", "Report", sections)
+    except (SessionError, OSError) as e:
+        _complain(str(e))
+        return FAILED
+    printer.notice(f"wrote {written}")
+    return DONE
 
 
 @app.command

@@ -14,7 +14,7 @@ from lsshell.engine.path import Path, Point
 from lsshell.engine.store import PointStore
 
 GROWING_BYTES = 128 << 20
-BLOCK = 64
+BLOCK, BLOCK_BYTES = 64, 128 << 20
 
 
 @dataclass(frozen=True)
@@ -38,41 +38,65 @@ def principal_coordinates(
     kept = [p for p in points if p.kept]
     if len(kept) < 2:
         raise EngineError("PCA needs at least two kept points: walk first")
-    return _project(kept, _gram(path.store, kept, flat).numpy(), k)
+    store = path.store
+    gram = gram_matrix(lambda i: flat(store.get(kept[i].index)), len(kept))
+    return _project(kept, gram.numpy(), k)
 
 
 def _project(points: Sequence[Point], gram: np.ndarray, k: int) -> Projection:
-    """Eigenvectors of the centred Gram matrix (T, T), the greatest first.
-
-    By numpy, since a growing path is projected beside a walk (see `GrowingProjection`).
-    """
-    centred = gram - gram.mean(0, keepdims=True)
-    centred = centred - centred.mean(1, keepdims=True)
-    values, vectors = np.linalg.eigh((centred + centred.T) / 2)
-    values = values[::-1].clip(0.0)
-    k, total = min(k, len(points) - 1), float(values.sum())
-    coordinates = vectors[:, ::-1][:, :k] * np.sqrt(values[:k])
+    """By numpy, since a growing path is projected beside a walk (see `GrowingProjection`)."""
+    coordinates, explained = principal_axes(gram, len(points), k)
     coordinates *= np.where(coordinates[-1] < 0, -1.0, 1.0)
-    explained = values[:k] / total if total > 0 else np.zeros(k)
     return Projection(tuple(points), torch.from_numpy(coordinates), torch.from_numpy(explained))
 
 
-def _gram(
-    store: PointStore, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor]
-) -> Tensor:
-    """Inner products (T, T) of θ_t − θ_0 in float64; differences keep the digits that matter."""
-    origin = flat(store.get(points[0].index))
-    blocks = [points[i : i + BLOCK] for i in range(0, len(points), BLOCK)]
+def principal_axes(gram: np.ndarray, count: int, k: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (T, k) of all points in the principal components of the first `count`, and the
+    shares (k,) of those points' variance that the components explain.
 
-    def rows(block: list[Point]) -> Tensor:
-        return torch.stack([flat(store.get(p.index)) - origin for p in block]).double()
+    `gram`: inner products (T, T), T ≥ count, about any origin. Points beyond the first `count` are
+    projected onto the components that those make.
+    """
+    inner = gram[:count, :count]
+    centred = inner - inner.mean(0, keepdims=True)
+    centred = centred - centred.mean(1, keepdims=True)
+    values, vectors = np.linalg.eigh((centred + centred.T) / 2)
+    values = values[::-1].clip(0.0)
+    k, total = min(k, count - 1), float(values.sum())
+    explained = values[:k] / total if total > 0 else np.zeros(k)
+    vectors, lengths = vectors[:, ::-1][:, :k], np.sqrt(values[:k])
+    coordinates = vectors * lengths
+    if len(gram) > count:
+        # x·w for an axis w = Σ vᵢ(xᵢ − mean)/√λ, both about the mean of the first points.
+        across = gram[count:, :count] - inner.mean(0) - gram[count:, :count].mean(1, keepdims=True)
+        beyond = (across + inner.mean()) @ vectors / np.where(lengths > 0, lengths, 1.0)
+        coordinates = np.concatenate([coordinates, beyond])
+    return coordinates, explained
 
-    gram = torch.zeros(len(points), len(points), dtype=torch.float64)
+
+def explained_shares(gram: np.ndarray, k: int) -> np.ndarray:
+    """Shares of the variance that the first k principal components explain."""
+    return principal_axes(gram, len(gram), k)[1]
+
+
+def gram_matrix(row: Callable[[int], Tensor], count: int) -> Tensor:
+    """Inner products (T, T) of row(t) − row(0) in float64, T = `count`; rows are (p,).
+
+    Differences keep the digits that matter. Rows are asked for in blocks of at most BLOCK_BYTES.
+    """
+    origin = row(0)
+    size = max(1, min(BLOCK, BLOCK_BYTES // (8 * origin.numel())))
+    blocks = [range(i, min(i + size, count)) for i in range(0, count, size)]
+
+    def rows(block: range) -> Tensor:
+        return torch.stack([row(i) - origin for i in block]).double()
+
+    gram = torch.zeros(count, count, dtype=torch.float64)
     for i, block in enumerate(blocks):
-        left, a = rows(block), slice(i * BLOCK, i * BLOCK + len(block))
+        left, a = rows(block), slice(block.start, block.stop)
         gram[a, a] = left @ left.T
-        for j, other in enumerate(blocks[:i]):
-            b = slice(j * BLOCK, j * BLOCK + len(other))
+        for other in blocks[:i]:
+            b = slice(other.start, other.stop)
             gram[a, b] = left @ rows(other).T
             gram[b, a] = gram[a, b].T
     return gram

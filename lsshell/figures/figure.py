@@ -8,23 +8,26 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y) in order. `shade`: a value for each point, shown by colour.
+    """Points (x, y) in order. `shade`: a value for each point, shown by colour; `spread`: half the
+    height of a band about each.
 
-    style: a line through the points, the points alone, or a single mark with its name beside it.
+    style: a line through the points, the points alone, a single mark with its name beside it, or
+    bars, one for each of the figure's categories.
     """
 
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    style: Literal["line", "points", "mark"] = "line"
+    style: Literal["line", "points", "mark", "bars"] = "line"
     shade: tuple[float, ...] | None = None
+    spread: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Figure:
     """Series on one pair of axes; `bands` are horizontal lines with names (a start, a tolerance).
 
-    `shade_label` names what the colour of shaded points means.
+    `shade_label` names what the colour of shaded points means. `categories` are the names of bars.
     """
 
     title: str
@@ -35,3 +38,4 @@ class Figure:
     y_log: bool = False
     shade_label: str = ""
     equal_axes: bool = False
+    categories: tuple[str, ...] = ()

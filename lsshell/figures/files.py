@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lsshell.figures.figure import Figure, Series
 
@@ -18,7 +20,47 @@ def write_figure(figure: Figure, file: Path, *, dpi: int = 150) -> None:
 
         data = (draw_text(figure, 100, 30, colour=False) + "\n").encode()
     else:
-        data = _draw(figure, file.suffix.removeprefix("."), dpi)
+        data = _draw([figure], file.suffix.removeprefix("."), dpi)
+    _write(data, file)
+
+
+def write_panels(figures: Sequence[Figure], file: Path, *, dpi: int = 150) -> None:
+    """Several figures above one another, with one x axis; formats as `write_figure` (not .txt)."""
+    _write(_draw(figures, file.suffix.removeprefix("."), dpi), file)
+
+
+def write_scene(
+    lines: Sequence[tuple[str, Any]], marks: Sequence[tuple[str, str, Any]], file: Path
+) -> None:
+    """Two 3-D scatters of points in six coordinates, the first three and the last three.
+
+    lines: name and (n, 6), coloured by their order; marks: name, matplotlib's marker and (m, 6).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(10, 4.8), layout="constrained")
+    FigureCanvasAgg(canvas)
+    shown = None
+    for part in (0, 1):
+        axes: Any = canvas.add_subplot(1, 2, part + 1, projection="3d")
+        axes.view_init(elev=30, azim=45)
+        columns = slice(3 * part, 3 * part + 3)
+        for _, points in lines:
+            xyz = points[:, columns]
+            shown = axes.scatter(*xyz.T, c=range(len(xyz)), cmap="viridis", s=8)
+        for name, marker, points in marks:
+            xyz = points[:, columns]
+            axes.scatter(*xyz.T, marker=marker, s=70, label=name, depthshade=False)
+        axes.set(**{f"{a}label": f"PC {3 * part + k}" for k, a in enumerate("xyz", start=1)})
+    if marks:
+        canvas.axes[0].legend(fontsize=7, loc="upper left")
+    if shown is not None:
+        canvas.colorbar(shown, ax=canvas.axes, shrink=0.6, label="order of the points of a run")
+    _write(_saved(canvas, file.suffix.removeprefix("."), 150), file)
+
+
+def _write(data: bytes, file: Path) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)
@@ -27,19 +69,29 @@ def write_figure(figure: Figure, file: Path, *, dpi: int = 150) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _draw(figure: Figure, form: str, dpi: int) -> bytes:
+def _draw(figures: Sequence[Figure], form: str, dpi: int) -> bytes:
     # The object-oriented interface: no display, no global state of pyplot.
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(7, 4.5), layout="constrained")
+    height = 4.5 if len(figures) == 1 else 2.1 * len(figures)
+    canvas = Canvas(figsize=(7, height), layout="constrained")
     FigureCanvasAgg(canvas)
-    axes = canvas.subplots()
+    panels = canvas.subplots(len(figures), 1, sharex=True, squeeze=False)[:, 0]
+    for figure, axes in zip(figures, panels, strict=True):
+        _draw_on(axes, figure, canvas, last=axes is panels[-1])
+    return _saved(canvas, form, dpi)
+
+
+def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     shades = [v for s in figure.series for v in s.shade or ()]
     mappable = None
     for k, series in enumerate(figure.series):
-        if series.style == "mark":
+        if series.style == "bars":
+            colours = ["crimson" if c == "cumulative" else "C0" for c in figure.categories]
+            axes.barh(figure.categories, series.y, xerr=series.spread, color=colours, capsize=3)
+            axes.invert_yaxis()
+        elif series.style == "mark":
             axes.plot(series.x, series.y, "*" if series.name == "now" else "o", ms=11, mec="black",
                       mfc="crimson" if series.name == "now" else "white", zorder=4,
                       label=series.name)  # fmt: skip
@@ -52,6 +104,10 @@ def _draw(figure: Figure, form: str, dpi: int) -> bytes:
         else:
             style = {"color": f"C{k % 10}", "label": series.name}
             axes.plot(series.x, series.y, _line_style(series), ms=3, lw=1.4, **style)
+            if series.spread is not None:
+                pairs = list(zip(series.y, series.spread, strict=True))
+                low, high = [y - s for y, s in pairs], [y + s for y, s in pairs]
+                axes.fill_between(series.x, low, high, color=f"C{k % 10}", alpha=0.2, lw=0)
     for name, value in figure.bands:
         axes.axhline(value, color="0.5", lw=0.9, ls="--")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right",
@@ -62,10 +118,18 @@ def _draw(figure: Figure, form: str, dpi: int) -> bytes:
         axes.set_aspect("equal", adjustable="datalim")
     if figure.y_log:
         axes.set_yscale("log")
-    axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
+    x_label, y_label = figure.x_label, figure.y_label
+    if figure.categories:  # bars lie down: their names are read
+        x_label, y_label = y_label, x_label
+    axes.set(title=figure.title, xlabel=x_label if last else "", ylabel=y_label)
     axes.grid(alpha=0.25)
     if sum(s.shade is None for s in figure.series) > 1:
         axes.legend(fontsize=8, frameon=False)
+
+
+def _saved(canvas: Any, form: str, dpi: int) -> bytes:
+    from matplotlib import rc_context
+
     out = io.BytesIO()
     # Names inside a vector file are drawn from this salt: the same figure is the same file.
     with rc_context({"svg.hashsalt": "lsshell"}):

@@ -75,7 +75,9 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
             continue
         if series.style == "mark":
             continue
-        if series.shade is not None:
+        if series.style == "bars":
+            plotext.bar(list(figure.categories), list(series.y), orientation="horizontal")
+        elif series.shade is not None:
             plotext.plot(series.x, series.y, marker="braille", color="gray")
             levels = [_level(v, least, most) for v in series.shade]
             for step, shade in enumerate(_RAMP):
@@ -87,6 +89,9 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
         else:
             marker = "braille" if colour or len(figure.series) == 1 else ascii_lowercase[k % 26]
             draw = plotext.plot if marker == "braille" else plotext.scatter
+            for way in (-1.0, 1.0) if series.spread is not None else ():
+                edge = [y + way * s for y, s in zip(series.y, series.spread or (), strict=True)]
+                plotext.plot(series.x, edge, marker="braille", color="gray")
             draw(series.x, series.y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
     for series in figure.series:  # over the points that they mark
         if series.style == "mark":

@@ -12,34 +12,13 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lsshell.sessions.batch_record import BatchRecord, Job, Row, not_ended
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.tables import number, table
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a script with its variables, in its session folder."""
-
-    script: Path
-    variables: Mapping[str, str]
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Row:
-    """How a job ended: seconds, the last point it gave, or the error that stopped it."""
-
-    script: str
-    variables: Mapping[str, str]
-    session: str
-    ok: bool
-    seconds: float
-    point: Mapping[str, Any] | None
-    error: str | None
 
 
 def read_matrix(file: Path) -> dict[str, list[str]]:
@@ -85,36 +64,53 @@ def run_batch(
     *,
     workers: int,
     folder: Path,
+    begun: Callable[[list[Row]], None] = lambda done: None,
     finished: Callable[[Row], None] = lambda row: None,
     cancelled: threading.Event | None = None,
 ) -> list[Row]:
-    """Runs the jobs, `workers` at a time; a failed one does not stop the others.
+    """Runs those of the jobs that are not done, `workers` at a time, and gives the rows of all.
 
-    CPU threads are shared out among the workers. The rows, in the order of the jobs, are also
-    written to `folder`/results.json as they come. Cancelling ends the running ones by an
-    interrupt, at a valid point of their sessions.
+    `begun` is told the rows of what is done already, `finished` each new one. A failed job does
+    not stop the others. CPU threads are shared out among the workers. The rows, in the order of
+    the jobs, are also written to `folder`/results.json as they come, before those of other jobs
+    that it holds. Cancelling ends the running ones by an interrupt, at a valid point of their
+    sessions; where this process is killed, each ends after its command under way, as it then has
+    nobody to tell of it. Raises SessionError where another batch runs in the folder.
     """
     cancelled = cancelled or threading.Event()
-    rows: list[Row | None] = [None] * len(jobs)
     lock = threading.Lock()
-    folder.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // workers)
 
-    def work(index: int) -> None:
-        if cancelled.is_set():
-            return
-        row = _run(jobs[index], threads, cancelled)
-        with lock:
-            rows[index] = row
-            _write_results(folder, [r for r in rows if r is not None])
-            finished(row)
+    with BatchRecord(folder, jobs) as record:
+        rows = [record.done(job) for job in jobs]
+        done = [row for row in rows if row is not None]
+        record.put(*done)
+        begun(done)
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, range(len(jobs))))
-    return [r for r in rows if r is not None]
+        def work(index: int) -> None:
+            if rows[index] is not None or cancelled.is_set():
+                return
+            row = not_ended(jobs[index])
+            try:
+                with lock:
+                    record.make_room(jobs[index])
+                    record.put(row)
+            except SessionError as e:
+                row = replace(row, error=str(e))
+            else:
+                row = _run(jobs[index], row, threads, cancelled)
+            with lock:
+                rows[index] = row
+                record.put(row)
+                finished(row)
+
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(len(jobs))))
+    return [row for row in rows if row is not None]
 
 
-def _run(job: Job, threads: int, cancelled: threading.Event) -> Row:
+def _run(job: Job, row: Row, threads: int, cancelled: threading.Event) -> Row:
+    """The job's row, as it is when the job has ended."""
     words = [sys.executable, "-m", "lsshell", "run", str(job.script), "--json"]
     words += ["--session", str(job.folder)]
     for name, value in job.variables.items():
@@ -127,18 +123,13 @@ def _run(job: Job, threads: int, cancelled: threading.Event) -> Row:
     watcher = threading.Thread(target=_interrupt_when, args=(process, cancelled), daemon=True)
     watcher.start()
     out, err = process.communicate()
+    seconds = round(time.monotonic() - began, 2)
     point, error = _last_point(out)
-    if process.returncode and error is None:
+    if process.returncode == 0:
+        return replace(row, ok=True, seconds=seconds, point=point, error=None)
+    if error is None:
         error = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
-    return Row(
-        str(job.script),
-        dict(job.variables),
-        str(job.folder),
-        process.returncode == 0,
-        round(time.monotonic() - began, 2),
-        point,
-        error if process.returncode else None,
-    )
+    return replace(row, seconds=seconds, point=point, error=error)
 
 
 def _interrupt_when(process: subprocess.Popen[str], cancelled: threading.Event) -> None:
@@ -166,12 +157,6 @@ def _last_point(out: str) -> tuple[dict[str, Any] | None, str | None]:
             candidate = result
         point = candidate or point
     return point, error
-
-
-def _write_results(folder: Path, rows: Sequence[Row]) -> None:
-    temporary = folder / ".results.json"
-    temporary.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
-    temporary.replace(folder / "results.json")
 
 
 def results_table(rows: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from lsshell.sessions.vocabulary import MOST, VOCABULARY, Flag, FromSession, pos
 
 if TYPE_CHECKING:
     from lsshell.engine.comparison import ComparisonRow, Spread
+    from lsshell.engine.engine import Engine
     from lsshell.engine.path import Point
 
 
@@ -46,7 +47,7 @@ def compare(
     what
         weight-decay or branches.
     penalties
-        λ as FROM:TO:COUNT on a logarithmic scale, or a list 1e-4,1e-3.
+        λ as FROM:TO:COUNT on a logarithmic scale, a list 1e-4,1e-3, or `implied`: 1/ν here, alone.
     runs
         Trainings for each λ, each from its own seed.
     epochs
@@ -65,7 +66,8 @@ def compare(
     positive(runs=runs, epochs=epochs, rate=rate, batch=batch)
     from lsshell.engine.comparison import comparison_rows
 
-    engine, asked = session.engine, _penalties(penalties)
+    engine = session.engine
+    asked = [_implied(engine)] if penalties == "implied" else _penalties(penalties)
     found = engine.compare_weight_decay(
         asked,
         from_start=begin == "start",
@@ -80,12 +82,24 @@ def compare(
         "rows": [asdict(r) for r in rows],
         "runs": [asdict(t) for t in found],
         "from": begin,
+        "implied": penalties == "implied",
         "here": point_values(here),
     }
     text = f"{engine.data_words}\n{_comparison_table(rows, here)}"
     if len(found) < len(asked) * runs:
         return Reply(values, f"interrupted\n{text}", {}, interrupted=True)
     return Reply(values, text)
+
+
+def _implied(engine: Engine) -> float:
+    """The λ for which this point is stationary in L + λ·‖θ‖², if it is on the level set."""
+    found = engine.measure().implied_weight_decay
+    if found is None or found <= 0.0:
+        raise CommandError(
+            "--lambda implied: no weight decay is implied here (1/ν must be above 0): switch l2 on"
+            " and walk towards the constrained minimum"
+        )
+    return found
 
 
 def _penalties(text: str) -> list[float]:
@@ -104,7 +118,7 @@ def _penalties(text: str) -> list[float]:
                 raise ValueError
     except ValueError as e:
         raise CommandError(
-            f"--lambda {text}: expected FROM:TO:COUNT (1e-6:1e6:13) or a list (1e-4,1e-3)"
+            f"--lambda {text}: expected FROM:TO:COUNT (1e-6:1e6:13), a list (1e-4,1e-3) or implied"
         ) from e
     return sorted({0.0, *found})
 
@@ -117,7 +131,10 @@ def _comparison_table(found: Sequence[ComparisonRow], here: Point) -> str:
     )
 
     def spread(s: Spread | None, scale: float = 1.0) -> str:
-        return "–" if s is None else f"{number(scale * s.mean)} ± {number(scale * s.std, 2)}"
+        if s is None:
+            return "–"
+        alone = all(r.runs == 1 for r in found)
+        return number(scale * s.mean) + ("" if alone else f" ± {number(scale * s.std, 2)}")
 
     accuracy = here.test_accuracy is not None
     rows = [

@@ -1,0 +1,1 @@
+"""What many sessions say together: statistics, tables and figures over runs."""

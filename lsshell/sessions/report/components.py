@@ -1,0 +1,169 @@
+"""Principal components of whole traversals: each run's own, several runs' in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsshell.engine.path import Point
+from lsshell.engine.projection import explained_shares, gram_matrix, principal_axes
+from lsshell.engine.store import PointStore
+from lsshell.figures.figure import Figure, Series
+from lsshell.sessions.report.layout import Picture, Scene, Table
+from lsshell.sessions.report.runs import Run
+from lsshell.sessions.report.statistics import random_walk_explained
+
+COMPONENTS = 6
+MOST_EACH = 200  # points of a run; published: one every fifty steps
+
+
+def components_table(runs: Sequence[Run], name: str, stem: str) -> Table | None:
+    """Explained variance of each run's own components, a random walk of as many points beside."""
+    rows = []
+    for run in runs:
+        points = _kept(run, name)
+        if len(points) > COMPONENTS:
+            gram = gram_matrix(_rows([(run.store(), p) for p in points]), len(points))
+            shares = explained_shares(gram.numpy(), COMPONENTS)
+            null = random_walk_explained(len(points), COMPONENTS)
+            rows.append([f"seed {run.seed}", len(points), *_shares(shares)])
+            rows.append(["  a random walk", len(points), *_shares(null)])
+    if not rows:
+        return None
+    headers = ["", "points", *(f"PC {k} %" for k in range(1, COMPONENTS + 1)), "together %"]
+    caption = f"Variance of the {name} traversals that each run's own principal components explain"
+    return Table(f"{stem}-{name}-components", caption, headers, rows)
+
+
+def pooled_pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
+    """All runs' points in one set of components, every coordinate standardised, as published.
+
+    Runs of different seeds differ by far more than any moves, so these components mostly tell the
+    runs apart: see the table of each run's own.
+    """
+    each = [(run, _kept(run, name)) for run in runs]
+    each = [(run, points) for run, points in each if len(points) > 1]
+    members = [(run.store(), p) for run, points in each for p in points]
+    if len(members) <= COMPONENTS:
+        return []
+    rows = _rows(members)
+    decayed = [(run.store(), run.decayed[-1]) for run, _ in each if run.decayed]
+    extra = [_mean([(run.store(), points[-1]) for run, points in each])]
+    if decayed:
+        extra.append(_mean(decayed))
+    mean, scale = _standardisation(rows, len(members))
+
+    def standardised(index: int) -> Tensor:
+        row = rows(index) if index < len(members) else extra[index - len(members)]
+        return ((row - mean) * scale).float()
+
+    gram = gram_matrix(standardised, len(members) + len(extra))
+    coordinates, shares = principal_axes(gram.numpy(), len(members), COMPONENTS)
+    lines, marks, at = [], [], 0
+    centres = []
+    for run, points in each:
+        part = coordinates[at : at + len(points)]
+        lines.append((f"seed {run.seed}", part))
+        centres.append(part.mean(0))
+        at += len(points)
+    marks.append(("mean point of a run", "*", np.stack(centres)))
+    marks.append(("mean end point", "+", coordinates[at : at + 1]))
+    if decayed:
+        marks.append(("mean end point of weight decay", "p", coordinates[at + 1 : at + 2]))
+    over = f"{name}, {len(each)} run{'s' * (len(each) != 1)}, coordinates standardised"
+    cumulative = float(shares.sum())
+    bars = Series("explained", tuple(map(float, range(COMPONENTS + 1))),
+                  (*map(float, shares), cumulative), "bars")  # fmt: skip
+    names = (*(f"PC {k}" for k in range(1, COMPONENTS + 1)), "cumulative")
+    return [
+        Picture(
+            f"{stem}-{name}-explained",
+            f"Explained variance: {over}",
+            [Figure("", "", "share of the variance", (bars,), categories=names)],
+        ),
+        Picture(
+            f"{stem}-{name}-components-3d",
+            f"PC 1–3 and 4–6: {over}",
+            _planes(lines, shares),
+            Scene(lines, marks),
+        ),
+    ]
+
+
+def branches_picture(run: Run, stem: str) -> Picture | None:
+    """Every walk of one session from their common start, in one plane of principal components."""
+    each = [(name, _kept(run, name)) for name in run.walks]
+    each = [(name, points) for name, points in each if len(points) > 1]
+    each = [(name, points) for name, points in each if points[0].index == each[0][1][0].index]
+    if len(each) < 2:
+        return None
+    store = run.store()
+    members = [(store, p) for _, points in each for p in points]
+    gram = gram_matrix(_rows(members), len(members)).numpy()
+    coordinates, shares = principal_axes(gram, len(members), 2)
+    lines, at = [], 0
+    for name, points in each:
+        lines.append((name, coordinates[at : at + len(points)]))
+        at += len(points)
+    (figure,) = _planes(lines, shares)
+    start = Series("start", (float(coordinates[0, 0]),), (float(coordinates[0, 1]),), "mark")
+    caption = f"The walks of seed {run.seed} from one start, in one plane of principal components"
+    panel = replace(figure, series=(*figure.series, start), equal_axes=True)
+    return Picture(f"{stem}-branches", caption, [panel])
+
+
+def _planes(lines: Sequence[tuple[str, np.ndarray]], shares: np.ndarray) -> list[Figure]:
+    """The first two components as a figure: for terminals, and for the numbers."""
+    series = tuple(
+        Series(name, tuple(map(float, part[:, 0])), tuple(map(float, part[:, 1])))
+        for name, part in lines
+    )
+    first, second = (f"PC {k + 1} ({100 * shares[k]:.1f} %)" for k in (0, 1))
+    return [Figure("", first, second, series)]
+
+
+def _kept(run: Run, name: str) -> list[Point]:
+    """A walk's points with θ on disk, thinned evenly to MOST_EACH, its end among them."""
+    walked = run.walks.get(name)
+    points = [p for p in walked.points if p.kept] if walked is not None else []
+    every = -(-len(points) // MOST_EACH) if points else 1
+    return points[::-1][::every][::-1]
+
+
+def _rows(members: Sequence[tuple[PointStore, Point]]) -> Callable[[int], Tensor]:
+    """θ (p,) of each, read from disk when asked for."""
+
+    def row(index: int) -> Tensor:
+        store, point = members[index]
+        tensors = store.get(point.index)
+        floats = (tensors[n] for n in sorted(tensors) if tensors[n].is_floating_point())
+        return torch.cat([t.reshape(-1) for t in floats])
+
+    return row
+
+
+def _mean(members: Sequence[tuple[PointStore, Point]]) -> Tensor:
+    row = _rows(members)
+    return torch.stack([row(i).double() for i in range(len(members))]).mean(0)
+
+
+def _standardisation(rows: Callable[[int], Tensor], count: int) -> tuple[Tensor, Tensor]:
+    """Mean (p,) and 1/standard deviation (p,) over all points; 0 where nothing varies."""
+    first = rows(0).double()
+    total, square = torch.zeros_like(first), torch.zeros_like(first)
+    for index in range(count):
+        moved = rows(index).double() - first
+        total += moved
+        square += moved.square()
+    mean = total / count
+    deviation = (square / count - mean.square()).clamp_min(0.0).sqrt()
+    scale = torch.where(deviation > 1e-12, 1.0 / deviation.clamp_min(1e-12), 0.0)
+    return first + mean, scale
+
+
+def _shares(values: np.ndarray) -> list[float]:
+    return [*(100.0 * float(v) for v in values), 100.0 * float(values.sum())]

@@ -1,0 +1,117 @@
+"""Statistics over runs, each a few lines of numpy that can be checked by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 10_000
+GRID = 200
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean and population standard deviation (ddof 0, as published) over runs, at each x (n,)."""
+
+    x: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    runs: int
+
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def band_at_steps(curves: Sequence[Curve]) -> Band:
+    """Over curves (x, y) at the x that all of them have; no interpolation."""
+    tables = [dict(zip(x, y, strict=True)) for x, y in curves]
+    common = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
+    values = np.array([[t[x] for x in common] for t in tables]).reshape(len(tables), len(common))
+    return _band(np.array(common, dtype=float), values)
+
+
+def band_between(curves: Sequence[Curve], count: int = GRID) -> Band:
+    """Over curves (x, y), each interpolated linearly, at `count` x that all of them span.
+
+    For x that differs from run to run (‖θ‖²). Where a curve comes by an x twice, its later y is
+    taken. Empty where the curves have no stretch in common.
+    """
+    sorted_curves = []
+    for xs, ys in curves:
+        table = dict(zip(xs, ys, strict=True))
+        order = sorted(table)
+        sorted_curves.append((np.array(order), np.array([table[x] for x in order])))
+    low = max((x[0] for x, _ in sorted_curves), default=1.0)
+    high = min((x[-1] for x, _ in sorted_curves), default=0.0)
+    grid = np.linspace(low, high, count) if low < high else np.zeros(0)
+    values = np.array([np.interp(grid, x, y) for x, y in sorted_curves])
+    return _band(grid, values.reshape(len(sorted_curves), len(grid)))
+
+
+def _band(x: np.ndarray, values: np.ndarray) -> Band:
+    if not x.size:
+        return Band(x, x, x, len(values))
+    return Band(x, values.mean(0), values.std(0), len(values))
+
+
+def relative_change(first: float, last: float) -> float | None:
+    """last/first − 1; None where the first is zero."""
+    return last / first - 1.0 if first else None
+
+
+def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Linear correlation; None for fewer than three pairs, or where one of them never changes."""
+    if len(x) < 3 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Rank correlation; equal values share their mean rank."""
+    return pearson(_ranks(x), _ranks(y))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return [float(r) for r in (last - (counts - 1) / 2)[places]]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean of paired differences with a 95 % bootstrap interval over `pairs` of them."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves zero out; never for fewer than five pairs."""
+        return self.pairs >= 5 and self.low * self.high > 0.0
+
+
+def paired(differences: Sequence[float], seed: int = 0) -> Paired:
+    """Percentile bootstrap of the mean: `DRAWS` resamples of the pairs, from `seed`."""
+    values = np.asarray(differences, dtype=float)
+    chosen = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    low, high = np.percentile(values[chosen].mean(1), [2.5, 97.5])
+    return Paired(float(values.mean()), float(low), float(high), len(values))
+
+
+def random_walk_explained(points: int, k: int) -> np.ndarray:
+    """Variance explained by the first k principal components of a random walk of so many points.
+
+    In as many dimensions that its steps are orthogonal (p ≫ points): eigenvalues of the centred
+    Gram matrix min(i, j). Near 6/(π²k²): what a path must be held against before its principal
+    components mean anything (Antognini & Sohl-Dickstein 2018).
+    """
+    index = np.arange(points, dtype=float)
+    gram = np.minimum.outer(index, index)
+    centred = gram - gram.mean(0)
+    centred -= centred.mean(1, keepdims=True)
+    values = np.linalg.eigvalsh(centred)[::-1].clip(0.0)
+    return values[:k] / values.sum()
