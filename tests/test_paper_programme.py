@@ -35,10 +35,10 @@ def assigned(size):
     return names
 
 
-@pytest.mark.parametrize("size", ["reduced", "full", "full-root"])
+@pytest.mark.parametrize("size", ["reduced", "full", "full-root", "published"])
 def test_each_size_sets_all_that_the_scripts_ask_for(size):
     used = set()
-    for script in (*SCRIPTS, *(PAPER / "data").glob("*.lss")):
+    for script in (*SCRIPTS, *(PAPER / "sets").glob("*.lss")):
         used |= set(re.findall(r"\$\{(\w+)\}", script.read_text()))
     assert used - assigned(size) == {"seed", "size"}
 

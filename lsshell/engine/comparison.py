@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lsshell.engine.errors import Cancelled
+from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress
 from lsshell.engine.problem import Problem
 from lsshell.engine.training import train
@@ -99,6 +99,10 @@ def weight_decay_sweep(
                 metrics = problem.test(trained.theta)
             except Cancelled:
                 return found
+            except EngineError:  # diverged: so it says, and the other λ are trained
+                nan = math.nan
+                found.append(Trained(penalty, seed + run, nan, None, nan, None, None, nan, epochs))
+                continue
             found.append(
                 Trained(
                     penalty,

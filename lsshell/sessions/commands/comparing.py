@@ -67,7 +67,7 @@ def compare(
     from lsshell.engine.comparison import comparison_rows
 
     engine = session.engine
-    asked = [_implied(engine)] if penalties == "implied" else _penalties(penalties)
+    asked = [_implied(engine, biases)] if penalties == "implied" else _penalties(penalties)
     found = engine.compare_weight_decay(
         asked,
         from_start=begin == "start",
@@ -83,6 +83,10 @@ def compare(
         "runs": [asdict(t) for t in found],
         "from": begin,
         "implied": penalties == "implied",
+        "epochs": epochs,
+        "rate": rate,
+        "batch": batch,
+        "biases": biases,
         "here": point_values(here),
     }
     text = f"{engine.data_words}\n{_comparison_table(rows, here)}"
@@ -91,15 +95,21 @@ def compare(
     return Reply(values, text)
 
 
-def _implied(engine: Engine) -> float:
-    """The λ for which this point is stationary in L + λ·‖θ‖², if it is on the level set."""
+def _implied(engine: Engine, biases: bool) -> float:
+    """The λ for which a constrained minimum here is stationary in L + λ·Σ w²."""
+    name = "l2" if biases else "l2-weights"
+    if set(engine.sum.terms) != {name}:
+        raise CommandError(
+            f"--lambda implied: {name} alone must be on{'' if biases else ' (l2 with --biases)'},"
+            " since weight decay is what it implies"
+        )
     found = engine.measure().implied_weight_decay
     if found is None or found <= 0.0:
         raise CommandError(
-            "--lambda implied: no weight decay is implied here (1/ν must be above 0): switch l2 on"
-            " and walk towards the constrained minimum"
+            "--lambda implied: no weight decay is implied here (1/ν must be above 0): walk towards"
+            " the constrained minimum"
         )
-    return found
+    return found * engine.sum.terms[name][1]
 
 
 def _penalties(text: str) -> list[float]:

@@ -13,7 +13,7 @@ from lsshell.sessions.errors import CommandError
 from lsshell.sessions.points import point_values, test_words
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number
-from lsshell.sessions.vocabulary import MOST, VOCABULARY, FromSession, positive
+from lsshell.sessions.vocabulary import MOST, VOCABULARY, Flag, FromSession, positive
 
 ANEW = "; the parameters stay, level, regularisers and path start anew"
 
@@ -205,6 +205,7 @@ def train(
     batch: int = 32,
     until_loss: float | None = None,
     weight_decay: Annotated[float, Parameter(name="--weight-decay")] = 0.0,
+    biases: Flag = False,
     session: FromSession,
 ) -> Reply:
     """Train from here by Adam on mini-batches, as the paper's first phase does.
@@ -221,6 +222,8 @@ def train(
         Stop as soon as the training loss is this low.
     weight_decay
         λ of a penalty λ·Σ w² on the weights, biases free.
+    biases
+        Penalise the biases too.
     """
     positive(epochs=epochs, rate=rate, batch=batch)
     if until_loss is not None and not until_loss > 0:
@@ -233,6 +236,7 @@ def train(
         batch=batch,
         until_loss=until_loss,
         penalty=weight_decay,
+        biases=biases,
     )
     point = session.engine.path.here
     values = {
