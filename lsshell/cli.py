@@ -35,6 +35,8 @@ app = App(
 )
 app.register_install_completion_command()
 
+# Of a section of a report on a terminal; all are in its files.
+MOST_SHOWN, MOST_PANELS = 3, 4
 Variables = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -373,6 +375,7 @@ def report(*folders: Path, out: Path | None = None) -> int:
     out
         Where to write (FOLDER/report, FOLDER being the first).
     """
+    from lsshell.engine.errors import EngineError
     from lsshell.figures.text import draw_text
     from lsshell.printing import Printer
     from lsshell.sessions.errors import SessionError
@@ -390,13 +393,13 @@ def report(*folders: Path, out: Path | None = None) -> int:
             sys.stdout.write(f"\n{section.title}\n{section.text}\n")
             for part in section.tables:
                 sys.stdout.write(f"\n{part.caption}\n{part.text()}\n")
-            for picture in section.pictures[:1]:
+            for picture in section.pictures[:MOST_SHOWN]:
                 sys.stdout.write(f"\n{picture.caption}\n")
-                for panel in picture.panels[-2:]:
+                for panel in picture.panels[:MOST_PANELS]:
                     drawn = draw_text(panel, width, 16, colour=printer.colour)
                     sys.stdout.write(f"{drawn}\n")
         written = write_report(out or folders[0] / "report", "Report", sections)
-    except (SessionError, OSError) as e:
+    except (EngineError, SessionError, OSError) as e:
         _complain(str(e))
         return FAILED
     printer.notice(f"wrote {written}")

@@ -51,7 +51,8 @@ def test_every_experiment_has_its_walk_and_its_rival():
     for name in walks:
         text = (PAPER / f"{name}.lss").read_text()
         # Both sides penalise the same parameters, and begin from the same data and seed.
-        assert text.count("--biases") == text.count("compare weight-decay")
+        trained = [r for r in text.splitlines() if "weight-decay" in r and r[0] in "ct"]
+        assert len(trained) == 5 and all("--biases" in r for r in trained)
         rival = (PAPER / f"{name}-weight-decay.lss").read_text()
         setting = [r for r in rival.splitlines() if r.startswith(("source", "seed", "data"))]
         assert all(line in text for line in setting)
@@ -76,14 +77,21 @@ def test_the_scripts_run_and_make_a_report(tmp_path):
                 outcome = session.execute(line)
                 assert outcome is None or outcome.ok, f"{name}: {outcome.failure}"
         session.close()
-    sections = {s.title: s for s in make_report([runs])}
-    tables = {t.name for s in sections.values() for t in s.tables}
+    sections = make_report([runs])
+    assert [s.title for s in sections] == [
+        "iris-ff on iris --validation 20",
+        "mnist-ff on mnist-5k --train 1000 --validation 100",
+        "mnist-ff on mnist-5k --train 1000 --validation 100: which regulariser helps",
+    ]
+    tables = {t.name for s in sections for t in s.tables}
     iris = "iris-ff-iris-validation-20"
-    for what in ("ends", "best", "changes", "correlations", "weight-decay-scratch",
-                 "weight-decay-start", "paired", "matched"):  # fmt: skip
+    for what in ("ends", "best", "changes", "correlations", "weight-decay-1",
+                 "weight-decay-2", "paired", "matched"):  # fmt: skip
         assert f"{iris}-{what}" in tables
-    regularizers = next(
-        p for s in sections.values() for p in s.pictures if p.name.endswith("-effects")
-    )
+    pictures = {p.name for p in sections[1].pictures}
+    mnist = "mnist-ff-mnist-5k-train-1000-validation-100"
+    assert {f"{mnist}-paper", f"{mnist}-quasi-newton", f"{mnist}-paper-own-components"} <= pictures
+    regularizers = sections[2].pictures[0]
+    assert {p.y_label for p in regularizers.panels} >= {"Δ test loss", "Δ l2, %", "Δ jacobian, %"}
     walked = regularizers.panels[0].categories
     assert {"distance", "hessian-trace", "l2-and-spectral", "random"} <= set(walked)

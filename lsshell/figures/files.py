@@ -48,7 +48,8 @@ def write_scene(
         columns = slice(3 * part, 3 * part + 3)
         for _, points in lines:
             xyz = points[:, columns]
-            shown = axes.scatter(*xyz.T, c=range(len(xyz)), cmap="viridis", s=8)
+            order = [k / max(len(xyz) - 1, 1) for k in range(len(xyz))]
+            shown = axes.scatter(*xyz.T, c=order, cmap="viridis", vmin=0, vmax=1, s=8)
         for name, marker, points in marks:
             xyz = points[:, columns]
             axes.scatter(*xyz.T, marker=marker, s=70, label=name, depthshade=False)
@@ -56,7 +57,9 @@ def write_scene(
     if marks:
         canvas.axes[0].legend(fontsize=7, loc="upper left")
     if shown is not None:
-        canvas.colorbar(shown, ax=canvas.axes, shrink=0.6, label="order of the points of a run")
+        canvas.colorbar(
+            shown, ax=canvas.axes, shrink=0.6, label="from a run's start (0) to its end (1)"
+        )
     _write(_saved(canvas, file.suffix.removeprefix("."), 150), file)
 
 
@@ -74,12 +77,17 @@ def _draw(figures: Sequence[Figure], form: str, dpi: int) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    height = 4.5 if len(figures) == 1 else 2.1 * len(figures)
-    canvas = Canvas(figsize=(7, height), layout="constrained")
+    if len(figures) > 1 and all(f.categories for f in figures):  # bars side by side
+        size = (2.0 + 1.7 * len(figures), 1.2 + 0.28 * len(figures[0].categories))
+        canvas = Canvas(figsize=size, layout="constrained")
+        panels = canvas.subplots(1, len(figures), sharey=True)
+    else:
+        height = 4.5 if len(figures) == 1 else 2.1 * len(figures)
+        canvas = Canvas(figsize=(7, height), layout="constrained")
+        panels = canvas.subplots(len(figures), 1, sharex=True, squeeze=False)[:, 0]
     FigureCanvasAgg(canvas)
-    panels = canvas.subplots(len(figures), 1, sharex=True, squeeze=False)[:, 0]
     for figure, axes in zip(figures, panels, strict=True):
-        _draw_on(axes, figure, canvas, last=axes is panels[-1])
+        _draw_on(axes, figure, canvas, last=bool(figure.categories) or axes is panels[-1])
     return _saved(canvas, form, dpi)
 
 
@@ -90,7 +98,7 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
         if series.style == "bars":
             colours = ["crimson" if c == "cumulative" else "C0" for c in figure.categories]
             axes.barh(figure.categories, series.y, xerr=series.spread, color=colours, capsize=3)
-            axes.invert_yaxis()
+            axes.set_ylim(len(figure.categories) - 0.5, -0.5)  # the first on top
         elif series.style == "mark":
             axes.plot(series.x, series.y, "*" if series.name == "now" else "o", ms=11, mec="black",
                       mfc="crimson" if series.name == "now" else "white", zorder=4,

@@ -38,8 +38,9 @@ def _finite(figure: Figure) -> Figure:
         if len(whole) == len(series.x):
             return series
         shade = None if series.shade is None else tuple(series.shade[i] for i in whole)
+        spread = None if series.spread is None else tuple(series.spread[i] for i in whole)
         x, y = (tuple(values[i] for i in whole) for values in (series.x, series.y))
-        return replace(series, x=x, y=y, shade=shade)
+        return replace(series, x=x, y=y, shade=shade, spread=spread)
 
     bands = tuple(b for b in figure.bands if math.isfinite(b[1]))
     return replace(figure, series=tuple(kept(s) for s in figure.series), bands=bands)

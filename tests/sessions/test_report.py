@@ -3,6 +3,7 @@
 import csv
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,14 @@ from lsshell.engine.projection import gram_matrix, principal_axes
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.report.layout import Table, write_report
 from lsshell.sessions.report.report import make_report
-from lsshell.sessions.report.rivals import best_penalty, matched_table, paired_table
-from lsshell.sessions.report.runs import Run, Sweep, Walked, find_runs, read_run
+from lsshell.sessions.report.rivals import (
+    best_penalty,
+    matched_table,
+    paired_table,
+    penalties_table,
+    settings_of,
+)
+from lsshell.sessions.report.runs import Run, Setting, Sweep, Walked, find_runs, read_runs
 from lsshell.sessions.report.statistics import (
     band_at_steps,
     band_between,
@@ -44,7 +51,6 @@ def test_a_band_is_the_mean_and_population_deviation_at_the_steps_that_all_runs_
     assert band.x.tolist() == [0, 2, 3]
     assert band.mean.tolist() == [2.0, 4.0, 5.0]
     assert band.std.tolist() == [1.0, 1.0, 4.0]
-    assert band.runs == 2
 
 
 def test_a_band_between_interpolates_on_the_stretch_in_common():
@@ -87,9 +93,9 @@ def test_the_bootstrap_of_paired_differences_is_that_of_scipy():
 
 
 def test_an_interval_that_leaves_zero_out_is_sure_only_with_enough_pairs():
-    assert paired([1.0, 1.1, 1.2, 1.0, 0.9]).sure
-    assert not paired([1.0, 1.1, 1.2, 1.0]).sure
-    assert not paired([1.0, -1.0, 1.2, -1.1, 0.1]).sure
+    assert paired([1.0, 1.1, 1.2, 1.0, 0.9] * 2).sure
+    assert not paired([1.0, 1.1, 1.2, 1.0, 0.9]).sure
+    assert not paired([1.0, -1.0, 1.2, -1.1, 0.1] * 2).sure
     alone = paired([2.0])
     assert (alone.low, alone.high, alone.pairs) == (2.0, 2.0, 1)
 
@@ -127,6 +133,9 @@ def at(index, step, test, *, l2, gradients, validation=None, angle=None, implied
     )  # fmt: skip
 
 
+SCRATCH = Setting("scratch", True, 20, 1e-3, 32)
+
+
 def run(seed, tests, *, penalties=(), validations=None, implied=0.1, epochs=10):
     """A walk whose ‖θ‖² halves at each step, and weighted-sum trainings from scratch."""
     points = [
@@ -139,8 +148,9 @@ def run(seed, tests, *, penalties=(), validations=None, implied=0.1, epochs=10):
         Trained(penalty, seed, 0.2, validation, test, 0.6, None, 5.0, 20)
         for penalty, validation, test in penalties
     ]
-    sweeps = (Sweep("scratch", False, trained),) if trained else ()
-    return Run(None, "data", "", "model", seed, epochs, {"walk": walked}, sweeps, ())
+    sweeps = (Sweep(SCRATCH, False, trained),) if trained else ()
+    folder = Path(f"seed={seed}")
+    return Run(folder, "data", "", "model", seed, epochs, {"walk": walked}, sweeps, ())
 
 
 def cells(table, row):
@@ -201,18 +211,19 @@ def test_pairs_are_of_the_same_seed_and_at_equal_gradients():
     ]
     table = paired_table(runs, "x")
     rows = {(r[0], r[1]): dict(zip(table.headers, r, strict=True)) for r in table.rows}
-    rival = "λ = 0.1 from scratch, by validation"
+    rival = "from scratch, λ by validation"
     end = rows["walk, end", rival]
     assert (end["pairs"], end["Δ test loss [95 %]"].mean) == (2, pytest.approx(2.25 - 2.5))
     # Epochs of the start are paid too: 10 of them and twice 10 gradients.
     assert end["gradients of the walk"].mean == 30.0
-    assert end["of the sweep"] == 60.0
+    assert end["of the sweep"].mean == 60.0
     best = rows["walk, best by validation", rival]
+    assert best["gradients of the walk"].mean == 30.0  # known only once all was walked
     assert best["Δ test loss [95 %]"].mean == pytest.approx(3.0 - 2.5)
     # A training costs 20 gradients, so the walk has 10 after its start's 10 epochs: one step.
-    equal = rows["walk, at 20 gradients", rival]
+    equal = rows["walk, at equal gradients", rival]
     assert equal["Δ test loss [95 %]"].mean == pytest.approx(3.0 - 2.5)
-    by_test = rows["walk, end", "λ = 1 from scratch, by test"]
+    by_test = rows["walk, end", "from scratch, λ by test"]
     assert by_test["Δ test loss [95 %]"].mean == pytest.approx(2.25 - 2.0)
 
 
@@ -239,12 +250,14 @@ train --epochs 20
 level
 reg l2 on
 branch ours
-walk --steps 8 --measure 1 --record 1
+walk --steps 30 --measure 1 --record 1
 goto start
 branch published
 walk --method paper --steps 10 --measure 1 --record 2
 compare weight-decay --lambda 1e-3,1e-1 --runs 1 --epochs 5 --biases
 compare weight-decay --lambda 1e-3 --runs 1 --epochs 5 --biases --from start
+goto ours
+compare weight-decay --lambda implied --runs 2 --epochs 5 --biases
 model mlp 4-10-3
 train --epochs 5 --weight-decay 1e-2
 """
@@ -261,7 +274,7 @@ def sessions(tmp_path_factory):
 
 
 def test_a_session_is_read_back_as_a_run(sessions):
-    found = read_run(sessions / "seed=3")
+    (found,) = read_runs(sessions / "seed=3")
     assert (found.model, found.data, found.seed) == ("mlp 4-10-3", "iris --validation 20", 3)
     assert found.notes == "100 training, 30 test examples, 20 to choose by"
     assert found.epochs == 20
@@ -270,10 +283,12 @@ def test_a_session_is_read_back_as_a_run(sessions):
     assert (ours.method, published.method) == ("quasi-newton", "paper")
     assert ours.regularizers == published.regularizers == {"l2": 1.0}
     assert ours.start == published.start and ours.start.kind == "level"
-    assert [p.step for p in ours.points] == list(range(9))
+    assert [p.step for p in ours.points] == list(range(31))
     assert [p.rate > 0 for p in published.points[1:]] == [True] * 10
-    scratch, start = found.sweeps
-    assert (scratch.begin, start.begin) == ("scratch", "start")
+    scratch, start, implied = found.sweeps
+    assert scratch.setting == Setting("scratch", True, 5, 1e-3, 32)
+    assert start.setting == Setting("start", True, 5, 1e-3, 32)
+    assert not scratch.implied and implied.implied and len(implied.trained) == 2
     assert [t.penalty for t in scratch.trained] == [0.0, 1e-3, 1e-1]
     assert all(t.seed == 3 and t.gradients == 5 for t in scratch.trained)
     assert len(found.decayed) == 1 and found.decayed[0].step == 0
@@ -283,7 +298,7 @@ def test_a_report_is_written_with_its_numbers_and_pictures(sessions, tmp_path):
     (section,) = make_report([sessions])
     assert section.text == (
         "Data: iris --validation 20 (100 training, 30 test examples, 20 to choose by)."
-        " 2 sessions, seeds 3, 4."
+        " Walks of 2 sessions, seeds 3, 4."
     )
     text = write_report(tmp_path / "report", "R", [section]).read_text()
     names = {f.name for f in (tmp_path / "report").iterdir()}
@@ -304,7 +319,7 @@ def test_a_report_is_written_with_its_numbers_and_pictures(sessions, tmp_path):
 def test_principal_components_of_a_run_are_those_of_its_points(sessions):
     from safetensors.torch import load_file
 
-    found = read_run(sessions / "seed=3")
+    (found,) = read_runs(sessions / "seed=3")
     rows = []
     for p in found.walks["ours"].points:
         tensors = load_file(found.folder / "points" / f"{p.index:06d}.safetensors")
@@ -326,3 +341,75 @@ def test_what_a_batch_moved_aside_is_left_out(sessions, tmp_path):
     shutil.copytree(sessions / "seed=3", tmp_path / "runs" / "seed=3.cut-off-1")
     shutil.copytree(sessions / "seed=4", tmp_path / "runs" / "seed=4")
     assert [r.seed for r in find_runs([tmp_path / "runs"])] == [4]
+
+
+def test_a_branch_walked_under_two_regularisers_has_neither_name(tmp_path):
+    session = Session(tmp_path / "s")
+    results(session, """seed 1
+data iris
+model mlp 4-6-3
+train --epochs=10
+reg l2 on
+level
+walk --steps 3 --method=paper
+reg l2 off
+reg l1 on
+walk --steps 3
+level 0.8
+walk --steps 2
+""")  # fmt: skip
+    session.close()
+    (found,) = read_runs(tmp_path / "s")
+    assert found.epochs == 10
+    first, again = found.walks.values()
+    assert (first.method, first.regularizers, first.end.step) == ("several", {}, 6)
+    assert (again.method, again.regularizers, again.end.step) == ("quasi-newton", {"l1": 1.0}, 2)
+
+
+def test_two_networks_in_one_session_are_two_runs_and_a_loaded_one_has_no_epochs(tmp_path):
+    session = Session(tmp_path / "s")
+    walk = "reg l2 on\nlevel\nwalk --steps 2\nmeasure\n"
+    results(session, f"""seed 1
+data iris
+model mlp 4-6-3
+train --epochs 3
+save {tmp_path / "net"}
+{walk}model mlp 4-5-3
+train --epochs 2
+{walk}model mlp 4-6-3
+load {tmp_path / "net.safetensors"}
+{walk}""")  # fmt: skip
+    session.close()
+    one, other = read_runs(tmp_path / "s")
+    assert (one.model, other.model) == ("mlp 4-6-3", "mlp 4-5-3")
+    assert (one.epochs, other.epochs) == (3, 2)
+    assert list(one.walks) == ["main", "main (2)"]
+    # What `measure` found beyond the cheap regularisers is known of the end.
+    assert {"jacobian", "hessian-trace"} <= set(other.walks["main"].end.regularizers)
+
+
+def test_a_walk_whose_end_was_not_measured_ends_where_it_was():
+    points = [at(0, 0, 4.0, l2=4.0, gradients=0), at(1, 1, 2.0, l2=2.0, gradients=5),
+              at(2, 2, None, l2=1.0, gradients=9)]  # fmt: skip
+    assert Walked("walk", "paper", {}, points).end.step == 1
+
+
+def test_weight_decay_of_other_settings_is_not_pooled():
+    found = run(0, [4.0, 2.0], penalties=PENALTIES)
+    free = Setting("scratch", False, 20, 1e-3, 32)
+    both = Run(found.folder, "data", "", "model", 0, 10, found.walks,
+               (*found.sweeps, Sweep(free, False, found.sweeps[0].trained)), ())  # fmt: skip
+    assert settings_of([both]) == [free, SCRATCH]
+    assert "weights alone" in penalties_table([both], free, "x").caption
+    assert penalties_table([both], SCRATCH, "x").rows[0][2] == 1
+    only_free = Run(found.folder, "data", "", "model", 0, 10, found.walks,
+                    (Sweep(free, False, found.sweeps[0].trained),), ())  # fmt: skip
+    assert matched_table([only_free], "x") is None  # the walk's ‖θ‖² counts the biases
+
+
+def test_runs_beyond_the_first_are_no_rivals_of_another_sessions_walk():
+    mine, other = run(0, [4.0, 2.0]), run(1, [4.0, 2.0])
+    extra = Trained(0.1, 0, 0.2, 4.0, 9.0, 0.6, None, 5.0, 20)  # seed 0, on session 1's examples
+    other = Run(other.folder, "data", "", "model", 1, 10, other.walks,
+                (Sweep(SCRATCH, False, [extra]),), ())  # fmt: skip
+    assert paired_table([mine, other], "x") is None

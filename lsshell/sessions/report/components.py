@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,6 +36,21 @@ def components_table(runs: Sequence[Run], name: str, stem: str) -> Table | None:
     headers = ["", "points", *(f"PC {k} %" for k in range(1, COMPONENTS + 1)), "together %"]
     caption = f"Variance of the {name} traversals that each run's own principal components explain"
     return Table(f"{stem}-{name}-components", caption, headers, rows)
+
+
+def own_picture(runs: Sequence[Run], name: str, stem: str) -> Picture | None:
+    """Each run in its own first two principal components."""
+    lines = []
+    for run in runs:
+        points = _kept(run, name)
+        if len(points) > 2:
+            gram = gram_matrix(_rows([(run.store(), p) for p in points]), len(points))
+            lines.append((f"seed {run.seed}", principal_axes(gram.numpy(), len(points))[0]))
+    if not lines:
+        return None
+    panel = Figure("", "PC 1", "PC 2", _planes(lines), equal_axes=True)
+    caption = f"{name}: each run in its own first two principal components, about its mean"
+    return Picture(f"{stem}-{name}-own-components", caption, [panel])
 
 
 def pooled_pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
@@ -75,6 +89,8 @@ def pooled_pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
     if decayed:
         marks.append(("mean end point of weight decay", "p", coordinates[at + 1 : at + 2]))
     over = f"{name}, {len(each)} run{'s' * (len(each) != 1)}, coordinates standardised"
+    if len(each) > 1:
+        over += "; pooled components mostly tell runs of different seeds apart"
     cumulative = float(shares.sum())
     bars = Series("explained", tuple(map(float, range(COMPONENTS + 1))),
                   (*map(float, shares), cumulative), "bars")  # fmt: skip
@@ -88,7 +104,7 @@ def pooled_pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
         Picture(
             f"{stem}-{name}-components-3d",
             f"PC 1–3 and 4–6: {over}",
-            _planes(lines, shares),
+            [],
             Scene(lines, marks),
         ),
     ]
@@ -98,8 +114,8 @@ def branches_picture(run: Run, stem: str) -> Picture | None:
     """Every walk of one session from their common start, in one plane of principal components."""
     each = [(name, _kept(run, name)) for name in run.walks]
     each = [(name, points) for name, points in each if len(points) > 1]
-    each = [(name, points) for name, points in each if points[0].index == each[0][1][0].index]
-    if len(each) < 2:
+    alike = {(p[0].loss, p[0].regularizers.get("l2")) for _, p in each}
+    if len(each) < 2 or len(alike) != 1:  # of other starts
         return None
     store = run.store()
     members = [(store, p) for _, points in each for p in points]
@@ -109,21 +125,19 @@ def branches_picture(run: Run, stem: str) -> Picture | None:
     for name, points in each:
         lines.append((name, coordinates[at : at + len(points)]))
         at += len(points)
-    (figure,) = _planes(lines, shares)
+    first, second = (f"PC {k + 1} ({100 * shares[k]:.1f} %)" for k in (0, 1))
     start = Series("start", (float(coordinates[0, 0]),), (float(coordinates[0, 1]),), "mark")
     caption = f"The walks of seed {run.seed} from one start, in one plane of principal components"
-    panel = replace(figure, series=(*figure.series, start), equal_axes=True)
+    panel = Figure("", first, second, (*_planes(lines), start), equal_axes=True)
     return Picture(f"{stem}-branches", caption, [panel])
 
 
-def _planes(lines: Sequence[tuple[str, np.ndarray]], shares: np.ndarray) -> list[Figure]:
-    """The first two components as a figure: for terminals, and for the numbers."""
-    series = tuple(
+def _planes(lines: Sequence[tuple[str, np.ndarray]]) -> tuple[Series, ...]:
+    """The first two components of each line."""
+    return tuple(
         Series(name, tuple(map(float, part[:, 0])), tuple(map(float, part[:, 1])))
         for name, part in lines
     )
-    first, second = (f"PC {k + 1} ({100 * shares[k]:.1f} %)" for k in (0, 1))
-    return [Figure("", first, second, series)]
 
 
 def _kept(run: Run, name: str) -> list[Point]:
@@ -131,7 +145,7 @@ def _kept(run: Run, name: str) -> list[Point]:
     walked = run.walks.get(name)
     points = [p for p in walked.points if p.kept] if walked is not None else []
     every = -(-len(points) // MOST_EACH) if points else 1
-    return points[::-1][::every][::-1]
+    return [p for k, p in enumerate(points) if k % every == 0 or k == len(points) - 1]
 
 
 def _rows(members: Sequence[tuple[PointStore, Point]]) -> Callable[[int], Tensor]:

@@ -57,6 +57,8 @@ class Picture:
     scene: Scene | None = None
 
     def csv(self) -> str:
+        if self.scene is not None:
+            return self.scene.csv()
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["panel", "series", "x", "y", "spread", "shade"])
@@ -76,6 +78,14 @@ class Scene:
 
     lines: Sequence[tuple[str, Any]]
     marks: Sequence[tuple[str, str, Any]]
+
+    def csv(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["", *(f"PC {k}" for k in range(1, 7))])
+        for name, points in (*self.lines, *((name, points) for name, _, points in self.marks)):
+            writer.writerows([name, *map(float, point)] for point in points)
+        return out.getvalue()
 
 
 @dataclass(frozen=True)
@@ -106,8 +116,7 @@ def write_report(folder: Path, title: str, sections: Sequence[Section]) -> Path:
                     write_scene(picture.scene.lines, picture.scene.marks, file)
                 else:
                     write_panels(picture.panels, file)
-            if picture.panels:
-                _write(folder / f"{picture.name}.csv", picture.csv())
+            _write(folder / f"{picture.name}.csv", picture.csv())
             lines += [f"![{picture.caption}]({picture.name}.png)", "", f"*{picture.caption}*", ""]
     report = folder / "report.md"
     _write(report, "\n".join(lines))

@@ -9,14 +9,15 @@ from pathlib import Path
 from lsshell.sessions.report.components import (
     branches_picture,
     components_table,
+    own_picture,
     pooled_pictures,
 )
 from lsshell.sessions.report.layout import Picture, Section, Table
 from lsshell.sessions.report.rivals import (
-    begins_of,
     matched_table,
     paired_table,
     penalties_table,
+    settings_of,
 )
 from lsshell.sessions.report.runs import Run, find_runs
 from lsshell.sessions.report.traversals import (
@@ -33,42 +34,57 @@ MOST_DRAWN = 3  # walks of an experiment whose own pictures are drawn
 
 
 def make_report(folders: Sequence[Path]) -> list[Section]:
-    """What the sessions in these folders say, those of one network and data set together.
+    """What the sessions in these folders say: those of one network and data set, in which the same
+    walks were taken, together, with the weighted-sum trainings of that network and data set.
 
     Raises SessionError where there are none.
     """
     runs = find_runs(folders)
-    experiments: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
     for run in runs:
-        experiments.setdefault(run.experiment, []).append(run)
-    return [_section(found) for found in experiments.values()]
+        groups.setdefault((run.model, run.data, tuple(sorted(run.walks))), []).append(run)
+    # Trainings alone go with the walks that were compared with some, where there are such.
+    for key in [k for k in groups if not k[2]]:
+        with_walks = [
+            found for k, found in groups.items()
+            if k[:2] == key[:2] and k[2] and any(r.sweeps for r in found)
+        ]  # fmt: skip
+        if with_walks:
+            with_walks[0] += groups.pop(key)
+    stems: dict[str, int] = {}
+    sections = []
+    for found in groups.values():
+        stem = re.sub(r"[^a-z0-9]+", "-", f"{found[0].model} {found[0].data}".lower()).strip("-")
+        stems[stem] = stems.get(stem, 0) + 1
+        sections.append(_section(found, stem + f"-{stems[stem]}" * (stems[stem] > 1)))
+    return sections
 
 
-def _walks(run: Run) -> int:
-    return len(run.walks)
-
-
-def _section(runs: Sequence[Run]) -> Section:
-    run = runs[0]
-    stem = re.sub(r"[^a-z0-9]+", "-", f"{run.model} {run.data}".lower()).strip("-")
-    seeds = ", ".join(str(r.seed) for r in runs)
-    sessions = f"{len(runs)} session{'s' * (len(runs) != 1)}"
-    text = f"Data: {run.data} ({run.notes}). {sessions}, seeds {seeds}."
+def _section(runs: Sequence[Run], stem: str) -> Section:
+    run, walking = runs[0], [r for r in runs if r.walks]
+    names = names_of(runs)
+    text = f"Data: {run.data} ({run.notes})."
+    if walking:
+        seeds = ", ".join(str(s) for s in sorted({r.seed for r in walking}))
+        text += f" Walks of {len(walking)} session{'s' * (len(walking) != 1)}, seeds {seeds}."
     tables: list[Table | None] = []
     shown: list[Picture | None] = []
-    names = names_of(runs)
     if names:
         tables += [ends_table(runs, stem), best_table(runs, stem), changes_table(runs, stem)]
         tables.append(correlations_table(runs, stem))
-        shown += [effects_picture(runs, stem), branches_picture(max(runs, key=_walks), stem)]
+        shown += [effects_picture(walking, stem), branches_picture(walking[0], stem)]
     for name in names if len(names) <= MOST_DRAWN else ():
         shown += pictures(runs, name, stem)
         tables.append(components_table(runs, name, stem))
+        shown.append(own_picture(runs, name, stem))
         shown += pooled_pictures(runs, name, stem)
-    tables += [penalties_table(runs, begin, stem) for begin in begins_of(runs)]
+    for number, setting in enumerate(settings_of(runs), start=1):
+        tables.append(penalties_table(runs, setting, f"{stem}-weight-decay-{number}"))
     if names:
         tables += [paired_table(runs, stem), matched_table(runs, stem)]
     title = f"{run.model} on {run.data}"
+    if len(names) > MOST_DRAWN:
+        title += ": which regulariser helps"
     return Section(
         title, text, [t for t in tables if t is not None], [p for p in shown if p is not None]
     )

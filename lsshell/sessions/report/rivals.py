@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from lsshell.engine.comparison import Spread, Trained, comparison_rows
+from lsshell.engine.comparison import Trained, comparison_rows
 from lsshell.engine.path import Point
 from lsshell.sessions.report.layout import Table
-from lsshell.sessions.report.runs import Run, Walked
-from lsshell.sessions.report.statistics import paired
+from lsshell.sessions.report.runs import Run, Setting, Walked
+from lsshell.sessions.report.statistics import ENOUGH, paired
 from lsshell.sessions.report.traversals import names_of, rate_of, spread, walks_of
 
 BEGINS = {"scratch": "from scratch", "start": "from the walk's start"}
 
 
-def trained_of(runs: Sequence[Run], begin: str, *, implied: bool = False) -> list[Trained]:
-    """The trainings of the sweeps over λ, or those at the λ that walks imply."""
-    sweeps = [s for run in runs for s in run.sweeps]
-    return [t for s in sweeps if (s.begin, s.implied) == (begin, implied) for t in s.trained]
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
+    """The ways in which the sweeps over λ were trained, those from scratch first."""
+    found = dict.fromkeys(s.setting for run in runs for s in run.sweeps if not s.implied)
+    return sorted(found, key=lambda s: (s.begin, s.epochs, s.biases))
 
 
-def begins_of(runs: Sequence[Run]) -> list[str]:
-    return [b for b in BEGINS if trained_of(runs, b)]
+def trained_of(run: Run, setting: Setting, *, implied: bool = False) -> list[Trained]:
+    """One session's trainings over λ, or those at the λ that its walks imply."""
+    sweeps = [s for s in run.sweeps if (s.setting, s.implied) == (setting, implied)]
+    return [t for s in sweeps for t in s.trained if math.isfinite(t.test_loss)]
+
+
+def rivals_of(run: Run, runs: Sequence[Run], setting: Setting) -> list[Trained]:
+    """What a session's walks may be paired with: trained on the very same examples.
+
+    From scratch, another session of the same seed will do, but its first run only: later ones
+    have other seeds, and this one's data. From the start, the session's own.
+    """
+    if setting.begin == "start":
+        return trained_of(run, setting)
+    alike = [r for r in runs if r.seed == run.seed]
+    found = {t.penalty: t for r in alike for t in trained_of(r, setting) if t.seed == run.seed}
+    return list(found.values())
 
 
 def best_penalty(trained: Sequence[Trained], by: str) -> float | None:
@@ -30,31 +45,51 @@ def best_penalty(trained: Sequence[Trained], by: str) -> float | None:
     values = {}
     for row in comparison_rows(trained):
         found = row.test_loss if by == "test" else row.validation_loss
-        if found is not None and not math.isnan(found.mean):
+        if found is not None and math.isfinite(found.mean):
             values[row.penalty] = found.mean
     return min(values, key=lambda penalty: (values[penalty], penalty), default=None)
 
 
-def penalties_table(runs: Sequence[Run], begin: str, stem: str) -> Table:
-    """A row a λ: data losses, rate, ‖θ‖²; the walks' ends from the same seeds under them."""
-    trained = trained_of(runs, begin)
+def _words(setting: Setting) -> str:
+    penalised = "weights and biases" if setting.biases else "weights alone"
+    return f"{BEGINS[setting.begin]}, {setting.epochs} epochs, penalty on {penalised}"
+
+
+def penalties_table(runs: Sequence[Run], setting: Setting, name: str) -> Table:
+    """A row a λ: data losses, rate, ‖θ‖²; the walks' ends and best points under them."""
+    trained = [t for run in runs for t in trained_of(run, setting)]
     label, rate = rate_of(runs)
     by_test, by_validation = best_penalty(trained, "test"), best_penalty(trained, "validation")
     rows = []
-    for row in comparison_rows(trained):
-        mark = "*" * (row.penalty == by_test) + "v" * (row.penalty == by_validation)
-        shown = row.test_rmse
-        if row.test_accuracy is not None:
-            shown = Spread(100.0 * row.test_accuracy.mean, 100.0 * row.test_accuracy.std)
-        rows.append([f"λ = {row.penalty:g}", mark, row.runs, row.train_loss, row.validation_loss,
-                     row.test_loss, shown, row.l2])  # fmt: skip
-    for name in names_of(runs):
-        walks = walks_of(runs, name)
-        for where, points in (("end", [w.end for w in walks]), ("best", [w.chosen for w in walks])):
+    for penalty in sorted({t.penalty for t in trained}):
+        found = [t for t in trained if t.penalty == penalty]
+        mark = "*" * (penalty == by_test) + "v" * (penalty == by_validation)
+        rates = [100.0 * t.test_accuracy if t.test_accuracy is not None else t.test_rmse
+                 for t in found]  # fmt: skip
+        rows.append(
+            [
+                f"λ = {penalty:g}",
+                mark,
+                len(found),
+                spread([t.train_loss for t in found]),
+                spread([t.validation_loss for t in found]),
+                spread([t.test_loss for t in found]),
+                spread(rates),
+                spread([t.l2 for t in found]),
+            ]
+        )
+    validated = "v" if by_validation is not None else "*"
+    for walk in names_of(runs):
+        walks = walks_of(runs, walk)
+        picks = (
+            ("end", "", [w.end for w in walks]),
+            ("best", validated, [w.chosen for w in walks]),
+        )
+        for where, mark, points in picks:
             rows.append(
                 [
-                    f"{name}, {where}",
-                    "v" * (where == "best" and by_validation is not None),
+                    f"{walk}, {where}",
+                    mark,
                     len(points),
                     spread([p.loss for p in points]),
                     spread([p.validation_loss for p in points]),
@@ -65,10 +100,11 @@ def penalties_table(runs: Sequence[Run], begin: str, stem: str) -> Table:
             )
     headers = ["", "chosen", "runs", "training loss", "validation loss", "test loss", label, "‖θ‖²"]
     caption = (
-        f"Weighted-sum training {BEGINS[begin]}, losses without the penalty; chosen by test loss"
-        " (*, as published) and by validation loss (v)"
+        f"Weighted-sum training {_words(setting)}: losses without the penalty, mean ± sample"
+        " deviation over runs; chosen by mean test loss (*, as published) or validation loss (v),"
+        " the walks' best points run by run"
     )
-    return Table(f"{stem}-weight-decay-{begin}", caption, headers, rows)
+    return Table(name, caption, headers, rows)
 
 
 def paired_table(runs: Sequence[Run], stem: str) -> Table | None:
@@ -76,34 +112,33 @@ def paired_table(runs: Sequence[Run], stem: str) -> Table | None:
 
     The walk at its end, where its validation loss is least, and after as many gradients as one
     weighted-sum training; beside training from scratch, the walk's gradients count the epochs of
-    its own start. Weight decay at the λ chosen by validation, or by test (which flatters it).
+    its own start. Weight decay at the λ of least validation loss, seed by seed as the walk's best
+    point is chosen, and at that of least mean test loss (which flatters it).
     """
     rows = []
-    for begin in begins_of(runs):
-        trained = trained_of(runs, begin)
+    for setting in settings_of(runs):
+        everything = [t for run in runs for t in trained_of(run, setting)]
         for by in ("validation", "test"):
-            penalty = best_penalty(trained, by)
-            if penalty is None:
-                continue
-            rivals = {t.seed: t for t in trained if t.penalty == penalty}
-            cost = max(t.gradients for t in rivals.values())
-            sweep = sum(t.gradients for t in trained) / max(len({t.seed for t in trained}), 1)
             for name in names_of(runs):
-                walked = [r for r in runs if name in r.walks]
-                before = {r.seed: r.epochs if begin == "scratch" else 0 for r in walked}
-                for where, pairs in _pairs(runs, name, rivals, cost, before):
-                    if not pairs:
-                        continue
-                    spent = spread([float(p.gradients + before[t.seed]) for p, t in pairs])
+                both = []
+                for run in runs:
+                    rivals = rivals_of(run, runs, setting) if name in run.walks else []
+                    chosen = best_penalty(rivals if by == "validation" else everything, by)
+                    both += [(run, t) for t in rivals if t.penalty == chosen]
+                if not both:
+                    continue
+                sweep = spread([float(sum(t.gradients for t in rivals_of(r, runs, setting)))
+                                for r, _ in both])  # fmt: skip
+                for where, pairs in _pairs(both, name, setting):
                     rows.append(
                         [
                             f"{name}, {where}",
-                            f"λ = {penalty:g} {BEGINS[begin]}, by {by}",
+                            f"{BEGINS[setting.begin]}, λ by {by}",
                             len(pairs),
-                            paired([p.test_loss - t.test_loss for p, t in pairs
+                            paired([p.test_loss - t.test_loss for p, t, _ in pairs
                                     if p.test_loss is not None]),
-                            spent,
-                            cost,
+                            spread([None if cost is None else float(cost) for _, _, cost in pairs]),
+                            spread([float(t.gradients) for _, t, _ in pairs]),
                             sweep,
                         ]
                     )  # fmt: skip
@@ -112,25 +147,39 @@ def paired_table(runs: Sequence[Run], stem: str) -> Table | None:
     headers = ["walk", "weight decay", "pairs", "Δ test loss [95 %]", "gradients of the walk",
                "of one training", "of the sweep"]  # fmt: skip
     caption = (
-        "Test loss of the walk minus that of weight decay from the same seed (negative: the walk is"
-        " better; !: the interval leaves zero out)"
+        "Test loss of the walk minus that of weight decay from the same seed and examples (below"
+        " zero: the walk is better), with a 95 % percentile bootstrap over the pairs, which is too"
+        f" narrow for few of them; ! where, of {ENOUGH} pairs or more, it leaves zero out."
+        " Gradients are passes over the training set; measuring test and validation loss is not"
+        " counted"
     )
     return Table(f"{stem}-paired", caption, headers, rows)
 
 
+Pair = tuple[Point, Trained, int | None]
+
+
 def _pairs(
-    runs: Sequence[Run],
-    name: str,
-    rivals: Mapping[int, Trained],
-    cost: int,
-    before: Mapping[int, int],
-) -> Iterator[tuple[str, list[tuple[Point, Trained]]]]:
-    both = [(r.walks[name], rivals[r.seed]) for r in runs if name in r.walks and r.seed in rivals]
-    yield "end", [(w.end, t) for w, t in both]
-    if any(p.validation_loss is not None for w, _ in both for p in w.points):
-        yield "best by validation", [(w.chosen, t) for w, t in both]
-    if all(before[t.seed] < cost for _, t in both):
-        yield f"at {cost} gradients", [(_within(w, cost - before[t.seed]), t) for w, t in both]
+    both: Sequence[tuple[Run, Trained]], name: str, setting: Setting
+) -> Iterator[tuple[str, list[Pair]]]:
+    """A walk's point, its rival, and the gradients that the point cost (None: not known)."""
+    scratch = setting.begin == "scratch"
+    found = [(r.walks[name], t, r.epochs if scratch else 0) for r, t in both]
+    found = [(w, t, before) for w, t, before in found if w.tested]
+
+    def paid(gradients: int, before: int | None) -> int | None:
+        return None if before is None else before + gradients
+
+    if found:
+        yield "end", [(w.end, t, paid(w.end.gradients, before)) for w, t, before in found]
+    if found and all(p.validation_loss is not None for w, _, _ in found for p in w.tested):
+        # Which point is best is known only once all have been walked to.
+        best = [(w.chosen, t, paid(w.end.gradients, before)) for w, t, before in found]
+        yield "best by validation", best
+    equal = [(w, t, b) for w, t, b in found if b is not None and b < t.gradients]
+    if equal and len(equal) == len(found):
+        points = [(_within(w, t.gradients - b), t, b) for w, t, b in equal]
+        yield "at equal gradients", [(p, t, paid(p.gradients, b)) for p, t, b in points]
 
 
 def _within(walked: Walked, gradients: int) -> Point:
@@ -142,24 +191,26 @@ def _within(walked: Walked, gradients: int) -> Point:
 def matched_table(runs: Sequence[Run], stem: str) -> Table | None:
     """Each walk's end along l2 beside weight decay at its implied λ = 1/ν, from the same seed.
 
-    A constrained minimum of ‖θ‖² with multiplier ν is a stationary point of L + ‖θ‖²/ν. Where
-    nothing was trained at just that λ, the nearest one of the sweep is taken.
+    A constrained minimum of ‖θ‖² with multiplier ν is a stationary point of L + ‖θ‖²/ν, biases
+    penalised as the rest. Where nothing was trained at just that λ, the nearest one is taken.
     """
     rows = []
-    for begin in BEGINS:
-        trained = trained_of(runs, begin) + trained_of(runs, begin, implied=True)
+    settings = {s.setting for run in runs for s in run.sweeps if s.setting.biases}
+    for setting in sorted(settings, key=lambda s: (s.begin, s.epochs)):
         for name in names_of(runs):
             for run in runs:
                 walked = run.walks.get(name)
-                own = [t for t in trained if t.seed == run.seed and t.penalty > 0.0]
-                if walked is None or not own or set(walked.regularizers) != {"l2"}:
+                if walked is None or set(walked.regularizers) != {"l2"}:
                     continue
-                end, implied = walked.end, walked.end.implied_weight_decay or 0.0
-                if implied <= 0.0:
+                implied = (walked.end.implied_weight_decay or 0.0) * walked.regularizers["l2"]
+                own = [*rivals_of(run, runs, setting), *trained_of(run, setting, implied=True)]
+                own = [t for t in own if t.penalty > 0.0]
+                if implied <= 0.0 or not own:
                     continue
                 rival = min(own, key=lambda t: abs(math.log(t.penalty / implied)))
+                end = walked.end
                 rows.append(
-                    [name, run.seed, implied, end.angle_deg, rival.penalty, BEGINS[begin],
+                    [name, run.seed, implied, end.angle_deg, rival.penalty, BEGINS[setting.begin],
                      end.loss, rival.train_loss, end.regularizers.get("l2"), rival.l2,
                      end.test_loss, rival.test_loss]
                 )  # fmt: skip
@@ -168,5 +219,8 @@ def matched_table(runs: Sequence[Run], stem: str) -> Table | None:
     headers = ["walk", "seed", "1/ν at its end", "angle °", "λ trained at", "trained",
                "training loss, walk", "training loss, weight decay", "‖θ‖², walk",
                "‖θ‖², weight decay", "test loss, walk", "test loss, weight decay"]  # fmt: skip
-    caption = "Each walk's end beside weight decay at its implied λ, or the nearest one trained at"
+    caption = (
+        "Each walk's end beside weight decay at its implied λ (or the nearest one trained at);"
+        " 1/ν is a weight decay only near the constrained minimum, at 180°"
+    )
     return Table(f"{stem}-matched", caption, headers, rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from lsshell.sessions.journal import SCRIPT, Entry, read_record
 class Walked:
     """One branch of a traversal: its start, and the points on the way from there to its end.
 
-    method: of its last walk; regularizers: those it descended, with their weights.
+    method, regularizers: what it was walked by and descended, with weights; `several` and {} where
+    that changed on the way.
     """
 
     name: str
@@ -33,7 +35,8 @@ class Walked:
 
     @property
     def end(self) -> Point:
-        return self.points[-1]
+        """The last point whose test loss was measured: a killed walk may have later ones."""
+        return self.tested[-1] if self.tested else self.points[-1]
 
     @property
     def tested(self) -> list[Point]:
@@ -47,20 +50,31 @@ class Walked:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """The weighted-sum trainings of one `compare weight-decay`; begin: `scratch` or `start`;
-    implied: whether at the λ that the point there implies.
-    """
+class Setting:
+    """How weighted-sum trainings were done; begin: `scratch` or `start` (of the walk)."""
 
     begin: str
+    biases: bool
+    epochs: int
+    rate: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The trainings of one `compare weight-decay`; implied: at the λ that its point implies."""
+
+    setting: Setting
     implied: bool
     trained: Sequence[Trained]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One session. epochs: of training before the first walk; `decayed`: the points where a
-    `train --weight-decay` ended.
+    """What one session did with one network, data set and seed.
+
+    epochs: of training before the walks, None where a checkpoint was loaded; `decayed`: the points
+    where a `train --weight-decay` ended.
     """
 
     folder: Path
@@ -68,22 +82,17 @@ class Run:
     notes: str
     model: str
     seed: int
-    epochs: int
+    epochs: int | None
     walks: Mapping[str, Walked]
     sweeps: Sequence[Sweep]
     decayed: Sequence[Point]
-
-    @property
-    def experiment(self) -> tuple[str, str]:
-        """Runs of one experiment share model and data, and differ in their seeds."""
-        return (self.model, self.data)
 
     def store(self) -> PointStore:
         return PointStore(self.folder / "points")
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """The sessions in these folders, at any depth, sorted by folder.
+    """The runs of the sessions in these folders, at any depth, sorted by folder.
 
     Sessions in which nothing was walked or compared are left out; raises SessionError where none
     is left. Folders that a batch has moved aside (`.cut-off-`) are not looked into.
@@ -92,69 +101,141 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
     for folder in folders:
         if not folder.is_dir():
             raise SessionError(f"no folder {folder}")
-        scripts = sorted(folder.rglob(SCRIPT))
-        found += [s.parent for s in scripts if ".cut-off-" not in str(s.relative_to(folder))]
-    runs = [read_run(f) for f in dict.fromkeys(found)]
-    runs = [r for r in runs if r.walks or r.sweeps]
+        scripts = sorted(folder.resolve().rglob(SCRIPT))
+        found += [s.parent for s in scripts if ".cut-off-" not in str(s)]
+    runs = [run for folder in dict.fromkeys(found) for run in read_runs(folder)]
     if not runs:
         names = ", ".join(map(str, folders))
         raise SessionError(f"{names}: no session in which something was walked or compared")
     return runs
 
 
-def read_run(folder: Path) -> Run:
-    """One session folder. Raises SessionError where it cannot be read."""
+@dataclass(frozen=True)
+class _State:
+    """What was set up when a command began."""
+
+    data: str = ""
+    notes: str = ""
+    model: str = ""
+    seed: int = 0
+    epochs: int | None = 0
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.model, self.data, self.seed)
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs of one session folder. Raises SessionError where it cannot be read."""
     record = read_record(folder)
-    data = model = notes = ""
-    seed, epochs, walked, sweeps = 0, 0, False, []
-    for entry in record.entries:
-        words = _words(entry)
-        results = entry.results or {}
-        if words[:1] == ["seed"]:
-            seed = int(results.get("seed", seed))
-        elif words[:1] == ["data"] and entry.results is not None:
-            data = _without(words[1:], ("--root", "--chunk"))
-            notes = f"{results.get('train')} training, {results.get('test')} test examples"
-            if "validation" in results:
-                notes += f", {results['validation']} to choose by"
-        elif words[:1] == ["model"] and entry.results is not None:
-            model = " ".join(words[1:])
-        elif words[:1] == ["train"] and not walked:
-            epochs += int(results.get("epochs", 0))
-        elif words[:1] == ["walk"]:
-            walked = True
-        elif words[:1] == ["load"] and not model:
-            model = Path(words[1]).name
-        elif words[:2] == ["compare", "weight-decay"] and entry.results:
-            implied = bool(results.get("implied", False))
-            sweeps.append(Sweep(results.get("from", "scratch"), implied, _trained(results)))
+    states = _states(record.entries)
     latest: dict[int, tuple[int, Point]] = {}
     for fields in record.steps:
         point = Point.from_dict({k: v for k, v in fields.items() if k != "command"})
         latest[point.index] = (fields["command"], point)
-    walks = {w.name: w for w in _walks(record.entries, latest)}
-    decayed = [
-        point
-        for command, point in latest.values()
-        if point.kind == "start" and "--weight-decay" in _words(record.entries[command])
-    ]
-    return Run(folder, data, notes, model, seed, epochs, walks, tuple(sweeps), decayed)
+    _add_measured(record.entries, latest)
+    first: dict[tuple[str, str, int], _State] = {}
+    walks: dict[tuple[str, str, int], list[Walked]] = {}
+    for walked in _walks(record.entries, latest):
+        state = states[latest[walked.start.index][0]]
+        walks.setdefault(state.key, []).append(walked)
+        first.setdefault(state.key, state)
+    sweeps: dict[tuple[str, str, int], list[Sweep]] = {}
+    for entry, state in zip(record.entries, states, strict=True):
+        if _words(entry)[:2] == ["compare", "weight-decay"] and entry.results:
+            sweeps.setdefault(state.key, []).append(_sweep(entry.results))
+            first.setdefault(state.key, state)
+    decayed: dict[tuple[str, str, int], list[Point]] = {}
+    for command, point in latest.values():
+        if point.kind == "start" and _option(_words(record.entries[command]), "--weight-decay"):
+            decayed.setdefault(states[command].key, []).append(point)
+    return [
+        Run(folder, state.data, state.notes, state.model, state.seed, state.epochs,
+            _by_name(walks.get(key, [])), sweeps.get(key, []), decayed.get(key, []))
+        for key, state in first.items()
+    ]  # fmt: skip
+
+
+def _states(entries: Sequence[Entry]) -> list[_State]:
+    """What was set up at each command."""
+    state, states = _State(), []
+    for entry in entries:
+        states.append(state)
+        words, results = _words(entry), entry.results
+        if not words or results is None:
+            continue
+        if words[0] == "seed":
+            state = replace(state, seed=int(results.get("seed", state.seed)))
+        elif words[0] == "data":
+            notes = f"{results.get('train')} training, {results.get('test')} test examples"
+            if "validation" in results:
+                notes += f", {results['validation']} to choose by"
+            state = replace(state, data=_data_words(words[1:]), notes=notes)
+        elif words[0] == "model":
+            state = replace(state, model=" ".join(words[1:]), epochs=0)
+        elif words[0] == "train" and state.epochs is not None:
+            state = replace(state, epochs=state.epochs + int(results.get("epochs", 0)))
+        elif words[0] == "load":
+            model = state.model or Path(words[1]).name
+            state = replace(state, model=model, epochs=None)
+    return states
 
 
 def _walks(entries: Sequence[Entry], latest: Mapping[int, tuple[int, Point]]) -> Iterator[Walked]:
-    """A branch for each name that was walked on, with the points from its traversal's start on."""
+    """A line of points for each branch of each traversal that was walked on."""
     on = _switched_on(entries)
-    ends = {point.branch: index for index, (_, point) in latest.items() if point.kind == "step"}
-    for name, index in ends.items():
-        command, line = latest[index][0], []
-        at: int | None = index
-        while at is not None:
-            point = latest[at][1]
-            line.append(point)
-            at = point.parent if point.kind == "step" else None
-        words = _words(entries[command])
-        method = words[words.index("--method") + 1] if "--method" in words else "quasi-newton"
-        yield Walked(name, method, on[command], line[::-1])
+    ends: dict[tuple[int, str], list[int]] = {}
+    for index, (_, point) in latest.items():
+        if point.kind == "step":
+            line = _line(index, latest)
+            ends[line[0].index, point.branch] = [p.index for p in line]
+    for (_, name), line_of in ends.items():
+        line = [latest[i][1] for i in line_of]
+        commands = list(dict.fromkeys(latest[p.index][0] for p in line if p.kind == "step"))
+        ways = {_option(_words(entries[c]), "--method") or "quasi-newton" for c in commands}
+        descended = [on[c] for c in commands]
+        alike = all(d == descended[0] for d in descended)
+        method = ways.pop() if len(ways) == 1 else "several"
+        yield Walked(name, method, descended[0] if alike else {}, line)
+
+
+def _line(index: int, latest: Mapping[int, tuple[int, Point]]) -> list[Point]:
+    """From its traversal's start to a point."""
+    line: list[Point] = []
+    at: int | None = index
+    while at is not None and at in latest:
+        point = latest[at][1]
+        line.append(point)
+        at = point.parent if point.kind == "step" else None
+    return line[::-1]
+
+
+def _by_name(walks: Sequence[Walked]) -> dict[str, Walked]:
+    """A later walk of the same name, in another traversal, is told apart by a number."""
+    found: dict[str, Walked] = {}
+    for walked in walks:
+        names = itertools.chain([walked.name], (f"{walked.name} ({k})" for k in itertools.count(2)))
+        name = next(n for n in names if n not in found)
+        found[name] = replace(walked, name=name)
+    return found
+
+
+def _add_measured(entries: Sequence[Entry], latest: dict[int, tuple[int, Point]]) -> None:
+    """What `measure` found right after a point was reached is known of that point too."""
+    for number, entry in enumerate(entries):
+        if _words(entry)[:1] != ["measure"] or not entry.results:
+            continue
+        before = [i for i, (command, _) in latest.items() if command == number - 1]
+        if not before:  # one has gone somewhere, or switched something, since
+            continue
+        command, point = latest[max(before)]
+        seen = {
+            name.removeprefix("regularizers."): value
+            for name, value in entry.results.items()
+            if name.startswith("regularizers.")
+        }
+        point = replace(point, regularizers={**seen, **point.regularizers})
+        latest[point.index] = (command, point)
 
 
 def _switched_on(entries: Sequence[Entry]) -> list[dict[str, float]]:
@@ -164,11 +245,9 @@ def _switched_on(entries: Sequence[Entry]) -> list[dict[str, float]]:
     for entry in entries:
         words, results = _words(entry), entry.results or {}
         if words[:1] == ["reg"] and "on" in results:
-            on = dict(on)
+            on = {n: w for n, w in on.items() if n != results["name"]}
             if results["on"]:
                 on[results["name"]] = results["weight"]
-            else:
-                on.pop(results["name"], None)
         elif words[:1] == ["model"]:
             on = {}
         states.append(on)
@@ -182,25 +261,39 @@ def _words(entry: Entry) -> list[str]:
         return entry.line.text.split()
 
 
-def _without(words: Sequence[str], options: Sequence[str]) -> str:
-    """The words but for these options and their values: where a file lies says nothing of it."""
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in options:
-            skip = True
-        else:
-            kept.append(word)
-    return " ".join(kept)
+def _option(words: Sequence[str], name: str) -> str | None:
+    """An option's value, written `--name value` or `--name=value`."""
+    for k, word in enumerate(words):
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+        if word == name and k + 1 < len(words):
+            return words[k + 1]
+    return None
 
 
-def _trained(results: Mapping[str, Any]) -> list[Trained]:
+def _data_words(words: Sequence[str]) -> str:
+    """The data set with its options in one order, but for where it lies and how it is read."""
+    names = sorted({w.partition("=")[0] for w in words if w.startswith("--")})
+    shown = [f"{n} {_option(words, n)}" for n in names if n not in ("--root", "--chunk")]
+    return " ".join([words[0], *(s for s in shown if s != "--validation 0")])
+
+
+def _sweep(results: Mapping[str, Any]) -> Sweep:
     rows: dict[int, dict[str, Any]] = {}
     for name, value in results.items():
         head, _, rest = name.partition(".")
         if head == "runs" and rest:
             number, _, column = rest.partition(".")
-            rows.setdefault(int(number), {})[column] = value
+            rows.setdefault(int(number), {})[column] = (
+                float(value) if value in ("nan", "inf") else value
+            )
     optional = {"validation_loss": None, "test_accuracy": None, "test_rmse": None}
-    return [Trained(**{**optional, **row}) for row in rows.values()]
+    setting = Setting(
+        results.get("from", "scratch"),
+        bool(results.get("biases", False)),
+        int(results.get("epochs", 0)),
+        float(results.get("rate", 0.0)),
+        int(results.get("batch", 0)),
+    )
+    trained = [Trained(**{**optional, **row}) for row in rows.values()]
+    return Sweep(setting, bool(results.get("implied", False)), trained)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DRAWS = 10_000
+ENOUGH = 10  # pairs: the percentile bootstrap of five calls one in six of nothings something
 GRID = 200
 
 
@@ -18,7 +19,6 @@ class Band:
     x: np.ndarray
     mean: np.ndarray
     std: np.ndarray
-    runs: int
 
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -52,8 +52,8 @@ def band_between(curves: Sequence[Curve], count: int = GRID) -> Band:
 
 def _band(x: np.ndarray, values: np.ndarray) -> Band:
     if not x.size:
-        return Band(x, x, x, len(values))
-    return Band(x, values.mean(0), values.std(0), len(values))
+        return Band(x, x, x)
+    return Band(x, values.mean(0), values.std(0))
 
 
 def relative_change(first: float, last: float) -> float | None:
@@ -90,8 +90,8 @@ class Paired:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves zero out; never for fewer than five pairs."""
-        return self.pairs >= 5 and self.low * self.high > 0.0
+        """Whether the interval leaves zero out; never for fewer than ENOUGH pairs."""
+        return self.pairs >= ENOUGH and self.low * self.high > 0.0
 
 
 def paired(differences: Sequence[float], seed: int = 0) -> Paired:

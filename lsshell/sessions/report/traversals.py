@@ -20,6 +20,7 @@ from lsshell.sessions.report.statistics import (
 )
 
 FIRST_STEPS = 50  # of the published picture of the first angles
+CONTROL = "random"  # what test loss does along it is drift
 Value = Callable[[Point], float | None]
 
 
@@ -41,11 +42,16 @@ def spread(values: Sequence[float | None]) -> Spread | float | None:
 def rate_of(runs: Sequence[Run]) -> tuple[str, Value]:
     """Test accuracy in %, or test RMSE."""
     points = [w.start for run in runs for w in run.walks.values()]
-    if any(p.test_rmse is not None for p in points):
+    trained = [t for run in runs for s in run.sweeps for t in s.trained]
+    if any(p.test_rmse is not None for p in (*points, *trained)):
         return "test RMSE", lambda p: p.test_rmse
     return "test accuracy %", (
         lambda p: None if p.test_accuracy is None else 100.0 * p.test_accuracy
     )
+
+
+def _of(name: str) -> Value:
+    return lambda p: p.regularizers.get(name)
 
 
 def _l2(point: Point) -> float | None:
@@ -75,34 +81,51 @@ def ends_table(runs: Sequence[Run], stem: str) -> Table:
                 spread([float(w.end.gradients) for w in walks]),
                 spread([w.end.loss for w in walks]),
                 max(kept, default=None),
+                spread([_share(w.start.tolerance, w.start.level) for w in walks]),
                 *(
                     spread([value(point) for point in ends])
                     for value in (lambda p: p.test_loss, rate, _l2)
                     for ends in ([w.start for w in walks], [w.end for w in walks])
                 ),
+                spread([w.start.angle_deg for w in walks]),
                 spread([w.end.angle_deg for w in walks]),
                 spread([w.end.implied_weight_decay for w in walks]),
             ]
         )
     headers = ["walk", "runs", "method", "steps", "gradients", "training loss",
-               "worst |L−L*|/tol", "test loss, start", "test loss, end", f"{label}, start",
-               f"{label}, end", "‖θ‖², start", "‖θ‖², end", "angle at the end °",
+               "worst |L−L*|/tol", "tol/L*", "test loss, start", "test loss, end",
+               f"{label}, start", f"{label}, end", "‖θ‖², start", "‖θ‖², end",
+               "angle °, start", "angle °, end",
                "1/ν at the end"]  # fmt: skip
-    return Table(f"{stem}-ends", "Walks from start to end", headers, rows)
+    caption = "Walks from start to end, mean ± sample deviation over runs"
+    return Table(f"{stem}-ends", caption, headers, rows)
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def changes_table(runs: Sequence[Run], stem: str) -> Table:
     """Relative change of test loss and every regulariser, start to end, at equal training loss."""
     names = _regularizers(runs)
     label, rate = rate_of(runs)
+    drift = {
+        r.folder: _difference(r.walks[CONTROL], _test_loss) for r in runs if CONTROL in r.walks
+    }
     rows = []
     for name in names_of(runs):
         walks = walks_of(runs, name)
+        beyond = [
+            _less(_difference(r.walks[name], _test_loss), drift.get(r.folder))
+            for r in runs
+            if name in r.walks
+        ]
         rows.append(
             [
                 name,
                 len(walks),
-                spread([_difference(w, lambda p: p.test_loss) for w in walks]),
+                spread([_difference(w, _test_loss) for w in walks]),
+                *([spread(beyond)] if drift else []),
                 spread([_difference(w, rate) for w in walks]),
                 spread([_percent(w.start.test_loss, w.end.test_loss) for w in walks]),
                 *(
@@ -112,15 +135,26 @@ def changes_table(runs: Sequence[Run], stem: str) -> Table:
                 ),
             ]
         )  # fmt: skip
-    headers = ["walk", "runs", "Δ test loss", f"Δ {label}", "Δ test loss, %",
+    control = [f"less that of {CONTROL}"] if drift else []
+    headers = ["walk", "runs", "Δ test loss", *control, f"Δ {label}", "Δ test loss, %",
                *(f"Δ {n}, %" for n in names)]  # fmt: skip
-    caption = "What each walk changed at equal training loss, start to end"
+    caption = (
+        "What each walk changed at equal training loss, start to end, mean ± sample deviation over"
+        " runs"
+    )
     return Table(f"{stem}-changes", caption, headers, rows)
 
 
+def _test_loss(point: Point) -> float | None:
+    return point.test_loss
+
+
+def _less(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
 def _difference(walked: Walked, value: Value) -> float | None:
-    first, last = value(walked.start), value(walked.end)
-    return None if first is None or last is None else last - first
+    return _less(value(walked.end), value(walked.start))
 
 
 def _percent(first: float | None, last: float | None) -> float | None:
@@ -148,12 +182,17 @@ def correlations_table(runs: Sequence[Run], stem: str) -> Table:
             for n in names:
                 found = []
                 for walked in walks_of(runs, name):
-                    pairs = [(p.regularizers[n], p.test_loss) for p in walked.tested
-                             if n in p.regularizers and p.test_loss is not None]  # fmt: skip
+                    # Recorded `distance` may be from elsewhere than the start.
+                    value = (lambda p: p.distance) if n == "distance" else _of(n)
+                    pairs = [(value(p), p.test_loss) for p in walked.tested
+                             if value(p) is not None]  # fmt: skip
                     found.append(correlation([a for a, _ in pairs], [b for _, b in pairs]))
                 cells.append(spread(found))
             rows.append([name, kind, *cells])
-    caption = "Correlation of each regulariser with test loss along the walk"
+    caption = (
+        "Correlation of each regulariser (and of ‖θ − θ_start‖) with test loss along the walk, mean"
+        " ± sample deviation over runs"
+    )
     return Table(f"{stem}-correlations", caption, ["walk", "", *names], rows)
 
 
@@ -194,7 +233,9 @@ def pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
     """The published panels of one walk over runs, and those beyond."""
     walks = walks_of(runs, name)
     label, rate = rate_of(runs)
-    over = f"{name}, mean over {len(walks)} run{'s' * (len(walks) != 1)}, band ± one deviation"
+    over = f"{name}, {len(walks)} run{'s' * (len(walks) != 1)}"
+    if len(walks) > 1:
+        over += ", mean ± population deviation as far as the shortest goes"
     measures: list[tuple[str, Value]] = [
         ("angle °", lambda p: p.angle_deg),
         ("‖θ‖²", _l2),
@@ -261,23 +302,41 @@ def _band(band: Band, name: str) -> tuple[Series, ...]:
 
 
 def effects_picture(runs: Sequence[Run], stem: str) -> Picture | None:
-    """Bars of the change in test loss, a bar a walk: which regulariser helps."""
+    """Which regulariser helps: for each walk, the changes of test loss, rate and regularisers."""
     names = names_of(runs)
     if len(names) < 3:
         return None
-    changes = []
-    for name in names:
-        found = [_difference(w, lambda p: p.test_loss) for w in walks_of(runs, name)]
-        changes.append((name, Spread.of([d for d in found if d is not None])))
-    changes.sort(key=lambda c: c[1].mean)
-    series = Series(
-        "Δ test loss",
-        tuple(float(k) for k in range(len(changes))),
-        tuple(c.mean for _, c in changes),
-        "bars",
-        spread=tuple(c.std for _, c in changes),
+    label, rate = rate_of(runs)
+    measures: list[tuple[str, Callable[[Walked], float | None]]] = [
+        ("Δ test loss", lambda w: _difference(w, _test_loss)),
+        (f"Δ {label}", lambda w: _difference(w, rate)),
+        *((f"Δ {n}, %", _change_of(n)) for n in _regularizers(runs)),
+    ]
+    order = sorted(names, key=lambda n: _mean([measures[0][1](w) for w in walks_of(runs, n)]))
+    panels = []
+    for what, value in measures:
+        found = [[value(w) for w in walks_of(runs, n)] for n in order]
+        known = [(n, [v for v in vs if v is not None]) for n, vs in zip(order, found, strict=True)]
+        spreads = [Spread.of(vs) if vs else Spread(0.0, 0.0) for _, vs in known]
+        bars = Series(
+            what,
+            tuple(float(k) for k in range(len(order))),
+            tuple(s.mean for s in spreads),
+            "bars",
+            spread=tuple(s.std for s in spreads),
+        )
+        panels.append(Figure("", "", what, (bars,), categories=tuple(order)))
+    caption = (
+        "Changes along each walk from the same start at the same training loss, mean ± sample"
+        f" deviation over {len(runs)} run{'s' * (len(runs) != 1)}"
     )
-    panel = Figure("", "", "change of test loss at equal training loss", (series,),
-                   categories=tuple(name for name, _ in changes))  # fmt: skip
-    caption = "Change of test loss along each walk, from the same start at the same training loss"
-    return Picture(f"{stem}-effects", caption, [panel])
+    return Picture(f"{stem}-effects", caption, panels)
+
+
+def _change_of(name: str) -> Callable[[Walked], float | None]:
+    return lambda w: _percent(w.start.regularizers.get(name), w.end.regularizers.get(name))
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else float("inf")
