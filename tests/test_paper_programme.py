@@ -14,6 +14,7 @@ PAPER = Path(__file__).parent.parent / "examples" / "paper"
 SCRIPTS = sorted(PAPER.glob("*.lss"))
 TINY = """source full.lss
 set epochs=2
+set table_epochs=2
 set table_steps=4
 set image_steps=3
 set steps=3

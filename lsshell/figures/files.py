@@ -92,12 +92,16 @@ def _draw(figures: Sequence[Figure], form: str, dpi: int) -> bytes:
 
 
 def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
+    from matplotlib import colormaps
+
     shades = [v for s in figure.series for v in s.shade or ()]
     mappable = None
+    many = len(figure.series) > 10
+    colours = colormaps["tab20" if many else "tab10"].colors
     for k, series in enumerate(figure.series):
         if series.style == "bars":
-            colours = ["crimson" if c == "cumulative" else "C0" for c in figure.categories]
-            axes.barh(figure.categories, series.y, xerr=series.spread, color=colours, capsize=3)
+            fill = ["crimson" if c == "cumulative" else "C0" for c in figure.categories]
+            axes.barh(figure.categories, series.y, xerr=series.spread, color=fill, capsize=3)
             axes.set_ylim(len(figure.categories) - 0.5, -0.5)  # the first on top
         elif series.style == "mark":
             axes.plot(series.x, series.y, "*" if series.name == "now" else "o", ms=11, mec="black",
@@ -110,12 +114,12 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
                 vmin=min(shades), vmax=max(shades),
             )  # fmt: skip
         else:
-            style = {"color": f"C{k % 10}", "label": series.name}
+            style = {"color": colours[k % len(colours)], "label": series.name}
             axes.plot(series.x, series.y, _line_style(series), ms=3, lw=1.4, **style)
             if series.spread is not None:
                 pairs = list(zip(series.y, series.spread, strict=True))
                 low, high = [y - s for y, s in pairs], [y + s for y, s in pairs]
-                axes.fill_between(series.x, low, high, color=f"C{k % 10}", alpha=0.2, lw=0)
+                axes.fill_between(series.x, low, high, alpha=0.2, lw=0, color=style["color"])
     for name, value in figure.bands:
         axes.axhline(value, color="0.5", lw=0.9, ls="--")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right",
@@ -132,7 +136,8 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     axes.set(title=figure.title, xlabel=x_label if last else "", ylabel=y_label)
     axes.grid(alpha=0.25)
     if sum(s.shade is None for s in figure.series) > 1:
-        axes.legend(fontsize=8, frameon=False)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if many else {}
+        axes.legend(fontsize=8, frameon=False, **beside)
 
 
 def _saved(canvas: Any, form: str, dpi: int) -> bytes:

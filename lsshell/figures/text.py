@@ -77,7 +77,9 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
         if series.style == "mark":
             continue
         if series.style == "bars":
-            plotext.bar(list(figure.categories), list(series.y), orientation="horizontal")
+            # The first on top, where plotext begins at the bottom.
+            names, heights = figure.categories[::-1], series.y[::-1]
+            plotext.bar(list(names), list(heights), orientation="horizontal")
         elif series.shade is not None:
             plotext.plot(series.x, series.y, marker="braille", color="gray")
             levels = [_level(v, least, most) for v in series.shade]

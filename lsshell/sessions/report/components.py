@@ -48,8 +48,11 @@ def own_picture(runs: Sequence[Run], name: str, stem: str) -> Picture | None:
             lines.append((f"seed {run.seed}", principal_axes(gram.numpy(), len(points))[0]))
     if not lines:
         return None
-    panel = Figure("", "PC 1", "PC 2", _planes(lines), equal_axes=True)
-    caption = f"{name}: each run in its own first two principal components, about its mean"
+    panel = Figure("", "PC 1", "PC 2", _planes(lines))
+    caption = (
+        f"{name}: each run in its own first two principal components, about its mean (axes of"
+        " different scale)"
+    )
     return Picture(f"{stem}-{name}-own-components", caption, [panel])
 
 

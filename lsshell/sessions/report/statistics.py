@@ -25,11 +25,17 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def band_at_steps(curves: Sequence[Curve]) -> Band:
-    """Over curves (x, y) at the x that all of them have; no interpolation."""
-    tables = [dict(zip(x, y, strict=True)) for x, y in curves]
-    common = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
-    values = np.array([[t[x] for x in common] for t in tables]).reshape(len(tables), len(common))
-    return _band(np.array(common, dtype=float), values)
+    """At each x that half of the curves (x, y) or more have, over those; no interpolation."""
+    values: dict[float, list[float]] = {}
+    for xs, ys in curves:
+        for x, y in dict(zip(xs, ys, strict=True)).items():
+            values.setdefault(x, []).append(y)
+    common = sorted(x for x, ys in values.items() if 2 * len(ys) >= len(curves))
+    return Band(
+        np.array(common, dtype=float),
+        np.array([np.mean(values[x]) for x in common]),
+        np.array([np.std(values[x]) for x in common]),
+    )
 
 
 def band_between(curves: Sequence[Curve], count: int = GRID) -> Band:
@@ -46,14 +52,10 @@ def band_between(curves: Sequence[Curve], count: int = GRID) -> Band:
     low = max((x[0] for x, _ in sorted_curves), default=1.0)
     high = min((x[-1] for x, _ in sorted_curves), default=0.0)
     grid = np.linspace(low, high, count) if low < high else np.zeros(0)
+    if not grid.size:
+        return Band(grid, grid, grid)
     values = np.array([np.interp(grid, x, y) for x, y in sorted_curves])
-    return _band(grid, values.reshape(len(sorted_curves), len(grid)))
-
-
-def _band(x: np.ndarray, values: np.ndarray) -> Band:
-    if not x.size:
-        return Band(x, x, x)
-    return Band(x, values.mean(0), values.std(0))
+    return Band(grid, values.mean(0), values.std(0))
 
 
 def relative_change(first: float, last: float) -> float | None:

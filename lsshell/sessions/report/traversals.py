@@ -235,7 +235,7 @@ def pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
     label, rate = rate_of(runs)
     over = f"{name}, {len(walks)} run{'s' * (len(walks) != 1)}"
     if len(walks) > 1:
-        over += ", mean ± population deviation as far as the shortest goes"
+        over += ", mean ± population deviation as far as half of them go"
     measures: list[tuple[str, Value]] = [
         ("angle °", lambda p: p.angle_deg),
         ("‖θ‖²", _l2),
