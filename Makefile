@@ -46,6 +46,7 @@ test: $(VENV)/installed
 
 benchmark: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/walk.py
+	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/app.py
 
 pictures: $(VENV)/installed
