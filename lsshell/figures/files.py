@@ -103,6 +103,7 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
             fill = ["crimson" if c == "cumulative" else "C0" for c in figure.categories]
             axes.barh(figure.categories, series.y, xerr=series.spread, color=fill, capsize=3)
             axes.set_ylim(len(figure.categories) - 0.5, -0.5)  # the first on top
+            _cut_long(axes, series)
         elif series.style == "mark":
             axes.plot(series.x, series.y, "*" if series.name == "now" else "o", ms=11, mec="black",
                       mfc="crimson" if series.name == "now" else "white", zorder=4,
@@ -138,6 +139,24 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     if sum(s.shade is None for s in figure.series) > 1:
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if many else {}
         axes.legend(fontsize=8, frameon=False, **beside)
+
+
+def _cut_long(axes: Any, series: Series) -> None:
+    """Bars that dwarf three quarters of the others end at the frame, with their value."""
+    sizes = sorted(abs(y) for y in series.y)
+    most = 4.0 * sizes[(3 * len(sizes)) // 4]
+    if len(sizes) < 6 or not 0.0 < most < sizes[-1]:
+        return
+    shown = [y for y in series.y if abs(y) <= most]
+    low, high = min(0.0, *shown), max(0.0, *shown)
+    room = 0.15 * (high - low)
+    low -= room * (min(series.y) < low)
+    high += room * (max(series.y) > high)
+    axes.set_xlim(low, high)
+    for place, y in enumerate(series.y):
+        if abs(y) > most:
+            at, side = (high, "right") if y > 0 else (low, "left")
+            axes.annotate(f"{y:.3g}", (at, place), ha=side, va="center", fontsize=7, color="white")
 
 
 def _saved(canvas: Any, form: str, dpi: int) -> bytes:

@@ -1,5 +1,7 @@
 """Commands in a session: what they give, what they refuse, and that a failure changes nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -486,3 +488,42 @@ def test_history_and_status_tell_what_was_said(session):
     assert history["history"][:2] == ["seed 3", "data iris"]
     assert status["step"] == 2
     assert status["session"] == str(session.folder)
+
+
+def test_the_weight_decay_that_a_point_implies_goes_with_the_weight_and_with_l2_alone():
+    session = talk(None, "seed 1\ndata iris\nmodel mlp 4-10-3\ntrain --epochs 20", record=False)
+    compare = "compare weight-decay --lambda implied --runs 1 --epochs 1 --biases"
+    results(session, "reg l2 on\nlevel\nwalk --steps 30")
+    implied = session.engine.measure().implied_weight_decay
+    assert implied > 0.0
+    (row,) = results(session, compare)[0]["rows"]
+    assert row["penalty"] == pytest.approx(implied)
+    results(session, "reg l2 4")
+    (row,) = results(session, compare)[0]["rows"]
+    assert row["penalty"] == pytest.approx(implied)  # 4·θ²/ν' with ν' four times ν
+    results(session, "reg l2 on\nreg l1 on")
+    failed = say(session, compare)[0].failure
+    assert "l2 alone must be on" in str(failed)
+    assert "l2-weights alone" in str(say(session, compare.removesuffix(" --biases"))[0].failure)
+    results(session, "reg l1 off")
+    point = replace(session.engine.measure(), implied_weight_decay=-implied)
+    session.engine.measure = lambda: point
+    found = results(session, compare)[0]
+    assert found["runs"] == [] and found["implied"]
+
+
+def test_branches_are_compared_at_equal_training_loss():
+    session = talk(
+        None, "seed 1\ndata iris\nmodel mlp 4-10-3\ntrain --epochs 20\nlevel", record=False
+    )
+    assert "nothing has been walked" in str(say(session, "compare branches")[0].failure)
+    results(session, "branch a\nreg l2 on\nwalk --steps 4\ngoto start\nbranch b\nreg l2 off\n"
+                     "reg l1 on\nwalk --steps 3")  # fmt: skip
+    found = results(session, "compare branches")[0]
+    assert list(found["branches"]) == ["a", "b"]
+    start, a = found["start"], found["branches"]["a"]
+    assert a["end"]["step"] == 4 and found["branches"]["b"]["end"]["step"] == 3
+    assert abs(a["end"]["loss"] - start["loss"]) <= a["end"]["tolerance"]
+    change = a["end"]["regularizers"]["l2"] / start["regularizers"]["l2"] - 1
+    assert a["changes"]["l2"] == pytest.approx(change) and change < 0.0
+    assert a["best"]["test_loss"] <= a["end"]["test_loss"]

@@ -67,7 +67,13 @@ def compare(
     from lsshell.engine.comparison import comparison_rows
 
     engine = session.engine
-    asked = [_implied(engine, biases)] if penalties == "implied" else _penalties(penalties)
+    asked = _implied(engine, biases) if penalties == "implied" else _penalties(penalties)
+    if not asked:
+        return Reply(
+            {"rows": [], "runs": [], "from": begin, "implied": True},
+            "no weight decay is implied here: 1/ν is above 0 only where ∇R points against ∇L, on"
+            " the way to the constrained minimum",
+        )
     found = engine.compare_weight_decay(
         asked,
         from_start=begin == "start",
@@ -95,8 +101,8 @@ def compare(
     return Reply(values, text)
 
 
-def _implied(engine: Engine, biases: bool) -> float:
-    """The λ for which a constrained minimum here is stationary in L + λ·Σ w²."""
+def _implied(engine: Engine, biases: bool) -> list[float]:
+    """The λ for which a constrained minimum here is stationary in L + λ·Σ w²; none under 0."""
     name = "l2" if biases else "l2-weights"
     if set(engine.sum.terms) != {name}:
         raise CommandError(
@@ -104,12 +110,7 @@ def _implied(engine: Engine, biases: bool) -> float:
             " since weight decay is what it implies"
         )
     found = engine.measure().implied_weight_decay
-    if found is None or found <= 0.0:
-        raise CommandError(
-            "--lambda implied: no weight decay is implied here (1/ν must be above 0): walk towards"
-            " the constrained minimum"
-        )
-    return found * engine.sum.terms[name][1]
+    return [found * engine.sum.terms[name][1]] if found is not None and found > 0.0 else []
 
 
 def _penalties(text: str) -> list[float]:

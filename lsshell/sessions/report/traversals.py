@@ -20,7 +20,6 @@ from lsshell.sessions.report.statistics import (
 )
 
 FIRST_STEPS = 50  # of the published picture of the first angles
-CONTROL = "random"  # what test loss does along it is drift
 Value = Callable[[Point], float | None]
 
 
@@ -109,23 +108,14 @@ def changes_table(runs: Sequence[Run], stem: str) -> Table:
     """Relative change of test loss and every regulariser, start to end, at equal training loss."""
     names = _regularizers(runs)
     label, rate = rate_of(runs)
-    drift = {
-        r.folder: _difference(r.walks[CONTROL], _test_loss) for r in runs if CONTROL in r.walks
-    }
     rows = []
     for name in names_of(runs):
         walks = walks_of(runs, name)
-        beyond = [
-            _less(_difference(r.walks[name], _test_loss), drift.get(r.folder))
-            for r in runs
-            if name in r.walks
-        ]
         rows.append(
             [
                 name,
                 len(walks),
                 spread([_difference(w, _test_loss) for w in walks]),
-                *([spread(beyond)] if drift else []),
                 spread([_difference(w, rate) for w in walks]),
                 spread([_percent(w.start.test_loss, w.end.test_loss) for w in walks]),
                 *(
@@ -135,8 +125,7 @@ def changes_table(runs: Sequence[Run], stem: str) -> Table:
                 ),
             ]
         )  # fmt: skip
-    control = [f"less that of {CONTROL}"] if drift else []
-    headers = ["walk", "runs", "Δ test loss", *control, f"Δ {label}", "Δ test loss, %",
+    headers = ["walk", "runs", "Δ test loss", f"Δ {label}", "Δ test loss, %",
                *(f"Δ {n}, %" for n in names)]  # fmt: skip
     caption = (
         "What each walk changed at equal training loss, start to end, mean ± sample deviation over"
