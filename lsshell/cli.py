@@ -363,7 +363,7 @@ def batch(
 
 
 @app.command
-def report(*folders: Path, out: Path | None = None) -> int:
+def report(*folders: Path, out: Path | None = None, points: Flag = False) -> int:
     """Tables and figures over the sessions in some folders, those of one experiment together.
 
     Prints the tables; writes report.md with a CSV for each, and every figure as PNG, SVG and CSV.
@@ -374,13 +374,15 @@ def report(*folders: Path, out: Path | None = None) -> int:
         Sessions, or folders that hold some: what `batch` made.
     out
         Where to write (FOLDER/report, FOLDER being the first).
+    points
+        Also write all kept parameters of every walk over runs, NAME-points.npz: they can be large.
     """
     from lsshell.engine.errors import EngineError
     from lsshell.figures.text import draw_text
     from lsshell.printing import Printer
     from lsshell.sessions.errors import SessionError
     from lsshell.sessions.report.layout import write_report
-    from lsshell.sessions.report.report import make_report
+    from lsshell.sessions.report.report import make_report, write_points
 
     if not folders:
         _complain("report needs at least one folder of sessions")
@@ -398,7 +400,10 @@ def report(*folders: Path, out: Path | None = None) -> int:
                 for panel in picture.panels[:MOST_PANELS]:
                     drawn = draw_text(panel, width, 16, colour=printer.colour)
                     sys.stdout.write(f"{drawn}\n")
-        written = write_report(out or folders[0] / "report", "Report", sections)
+        target = out or folders[0] / "report"
+        written = write_report(target, "Report", sections)
+        for file in write_points(folders, target) if points else ():
+            printer.notice(f"wrote {file}")
     except (EngineError, SessionError, OSError) as e:
         _complain(str(e))
         return FAILED

@@ -24,13 +24,19 @@ def write_figure(figure: Figure, file: Path, *, dpi: int = 150) -> None:
     _write(data, file)
 
 
-def write_panels(figures: Sequence[Figure], file: Path, *, dpi: int = 150) -> None:
-    """Several figures above one another, with one x axis; formats as `write_figure` (not .txt)."""
-    _write(_draw(figures, file.suffix.removeprefix("."), dpi), file)
+def write_panels(figures: Sequence[Figure], file: Path, *, title: str = "", dpi: int = 150) -> None:
+    """Several figures above one another, with one x axis (bars: beside one another, with one y
+    axis); formats as `write_figure` (not .txt).
+    """
+    _write(_draw(figures, file.suffix.removeprefix("."), dpi, title), file)
 
 
 def write_scene(
-    lines: Sequence[tuple[str, Any]], marks: Sequence[tuple[str, str, Any]], file: Path
+    lines: Sequence[tuple[str, Any]],
+    marks: Sequence[tuple[str, str, Any]],
+    file: Path,
+    *,
+    title: str = "",
 ) -> None:
     """Two 3-D scatters of points in six coordinates, the first three and the last three.
 
@@ -41,6 +47,7 @@ def write_scene(
 
     canvas = Canvas(figsize=(10, 4.8), layout="constrained")
     FigureCanvasAgg(canvas)
+    canvas.suptitle(title, fontsize=9)
     shown = None
     for part in (0, 1):
         axes: Any = canvas.add_subplot(1, 2, part + 1, projection="3d")
@@ -72,7 +79,7 @@ def _write(data: bytes, file: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _draw(figures: Sequence[Figure], form: str, dpi: int) -> bytes:
+def _draw(figures: Sequence[Figure], form: str, dpi: int, title: str = "") -> bytes:
     # The object-oriented interface: no display, no global state of pyplot.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -86,6 +93,8 @@ def _draw(figures: Sequence[Figure], form: str, dpi: int) -> bytes:
         canvas = Canvas(figsize=(7, height), layout="constrained")
         panels = canvas.subplots(len(figures), 1, sharex=True, squeeze=False)[:, 0]
     FigureCanvasAgg(canvas)
+    if title:
+        canvas.suptitle(title, fontsize=9)
     for figure, axes in zip(figures, panels, strict=True):
         _draw_on(axes, figure, canvas, last=bool(figure.categories) or axes is panels[-1])
     return _saved(canvas, form, dpi)

@@ -15,7 +15,7 @@ from lsshell.engine.path import Point
 from lsshell.engine.projection import gram_matrix, principal_axes
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.report.layout import Table, write_report
-from lsshell.sessions.report.report import make_report
+from lsshell.sessions.report.report import make_report, write_points
 from lsshell.sessions.report.rivals import (
     best_penalty,
     matched_table,
@@ -329,6 +329,19 @@ def test_principal_components_of_a_run_are_those_of_its_points(sessions):
     table = next(t for t in section.tables if t.name.endswith("ours-components"))
     shares = PCA(6, svd_solver="full").fit(np.stack(rows)).explained_variance_ratio_
     assert table.rows[0][2:8] == pytest.approx(list(100 * shares), rel=1e-3, abs=1e-6)
+
+
+def test_all_points_over_runs_are_written_with_the_mean_end(sessions, tmp_path):
+    files = write_points([sessions], tmp_path)
+    assert [f.name.removeprefix("mlp-4-10-3-iris-validation-20-") for f in files] == [
+        "ours-points.npz", "published-points.npz",
+    ]  # fmt: skip
+    held = np.load(files[0])
+    assert held["theta"].shape == (62, 4 * 10 + 10 + 10 * 3 + 3)
+    assert held["seed"].tolist() == [3] * 31 + [4] * 31 and held["step"][30] == 30
+    assert held["mean_end"] == pytest.approx(held["theta"][[30, 61]].mean(0), abs=1e-6)
+    ends = [r.walks["ours"].end.regularizers["l2"] for r in find_runs([sessions])]
+    assert (held["theta"][[30, 61]] ** 2).sum(1) == pytest.approx(ends, rel=1e-5)
 
 
 def test_folders_with_nothing_to_report_are_refused(tmp_path):

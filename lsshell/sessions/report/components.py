@@ -135,6 +135,23 @@ def branches_picture(run: Run, stem: str) -> Picture | None:
     return Picture(f"{stem}-branches", caption, [panel])
 
 
+def points_of(runs: Sequence[Run], name: str) -> dict[str, np.ndarray]:
+    """All kept points of a walk over runs, as the published notebooks store them.
+
+    theta (T, p) float32 in the order of the tensors' names, seed and step (T,), and mean_end (p,),
+    the mean of the runs' ends: of networks of different seeds it is no network.
+    """
+    members = [(r, p) for r in runs if name in r.walks for p in r.walks[name].points if p.kept]
+    row = _rows([(r.store(), p) for r, p in members])
+    last = {id(run): (run.store(), point) for run, point in members}
+    return {
+        "theta": np.stack([row(k).float().numpy() for k in range(len(members))]),
+        "seed": np.array([r.seed for r, _ in members]),
+        "step": np.array([p.step for _, p in members]),
+        "mean_end": _mean(list(last.values())).float().numpy(),
+    }
+
+
 def _planes(lines: Sequence[tuple[str, np.ndarray]]) -> tuple[Series, ...]:
     """The first two components of each line."""
     return tuple(

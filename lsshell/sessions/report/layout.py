@@ -113,9 +113,9 @@ def write_report(folder: Path, title: str, sections: Sequence[Section]) -> Path:
             for form in ("png", "svg"):
                 file = folder / f"{picture.name}.{form}"
                 if picture.scene is not None:
-                    write_scene(picture.scene.lines, picture.scene.marks, file)
+                    write_scene(picture.scene.lines, picture.scene.marks, file, title=section.title)
                 else:
-                    write_panels(picture.panels, file)
+                    write_panels(picture.panels, file, title=section.title)
             _write(folder / f"{picture.name}.csv", picture.csv())
             lines += [f"![{picture.caption}]({picture.name}.png)", "", f"*{picture.caption}*", ""]
     report = folder / "report.md"

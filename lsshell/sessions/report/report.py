@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from lsshell.sessions.report.components import (
     branches_picture,
     components_table,
     own_picture,
+    points_of,
     pooled_pictures,
 )
 from lsshell.sessions.report.layout import Picture, Section, Table
@@ -34,8 +36,27 @@ MOST_DRAWN = 3  # walks of an experiment whose own pictures are drawn
 
 
 def make_report(folders: Sequence[Path]) -> list[Section]:
-    """What the sessions in these folders say: those of one network and data set, in which the same
-    walks were taken, together, with the weighted-sum trainings of that network and data set.
+    """What the sessions in these folders say, a section a group; see `group_runs`."""
+    return [_section(runs, stem) for stem, runs in group_runs(folders).items()]
+
+
+def write_points(folders: Sequence[Path], out: Path) -> list[Path]:
+    """NAME-points.npz for each group and walk: all kept points of all runs; see `points_of`."""
+    import numpy as np
+
+    written = []
+    out.mkdir(parents=True, exist_ok=True)
+    for stem, runs in group_runs(folders).items():
+        for name in names_of(runs):
+            file = out / f"{stem}-{name}-points.npz"
+            np.savez(file, **points_of(runs, name))
+            written.append(file)
+    return written
+
+
+def group_runs(folders: Sequence[Path]) -> dict[str, list[Run]]:
+    """The runs in these folders by a name for files: those of one network and data set, in which
+    the same walks were taken, with the weighted-sum trainings of that network and data set.
 
     Raises SessionError where there are none.
     """
@@ -51,13 +72,12 @@ def make_report(folders: Sequence[Path]) -> list[Section]:
         ]  # fmt: skip
         if with_walks:
             with_walks[0] += groups.pop(key)
-    stems: dict[str, int] = {}
-    sections = []
+    named: dict[str, list[Run]] = {}
     for found in groups.values():
         stem = re.sub(r"[^a-z0-9]+", "-", f"{found[0].model} {found[0].data}".lower()).strip("-")
-        stems[stem] = stems.get(stem, 0) + 1
-        sections.append(_section(found, stem + f"-{stems[stem]}" * (stems[stem] > 1)))
-    return sections
+        names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
+        named[next(n for n in names if n not in named)] = found
+    return named
 
 
 def _section(runs: Sequence[Run], stem: str) -> Section:

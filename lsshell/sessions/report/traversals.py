@@ -250,7 +250,10 @@ def pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
         Picture(
             f"{stem}-{name}-l2",
             f"{over}, against ‖θ‖²",
-            [_against_l2(walks, what, value) for what, value in (*measures[2:], measures[0])],
+            [
+                _against_l2(walks, what, value)
+                for what, value in (*measures[2:], measures[0], beside[1])
+            ],
         ),
         Picture(
             f"{stem}-{name}-first",
