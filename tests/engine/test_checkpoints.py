@@ -492,6 +492,8 @@ class Data:
     name: str = "points"
     task: str = "classification"
     outputs: int = 3
+    x_validation: None = None
+    y_validation: None = None
 
     @property
     def x_test(self) -> Tensor:

@@ -129,7 +129,6 @@ def view(path: WalkedPath, traversal: Traversal) -> View:
         dtype="float32",
         memory=(3 << 29, 16 << 30),
         session="sessions/2026-01-02-session",
-        branch="main-2",
         level=LEVEL,
         tolerance=TOLERANCE,
         gradients=1234,
