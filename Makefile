@@ -13,8 +13,10 @@ PAPER ?= sessions/paper-$(SIZE)
 JOBS ?= 2
 BATCH = $(VENV)/bin/lsshell batch --jobs $(JOBS) --set size=$(SIZE)
 RUNS = examples/paper
-TABLES = iris-ff mpg-ff
-IMAGES = mnist-ff mnist-conv cifar10-conv
+scripts = $(foreach x,$(1),$(RUNS)/$(x).lss)
+rivals = $(foreach x,$(1),$(RUNS)/$(x)-weight-decay.lss)
+DENSE = iris-ff mpg-ff mnist-ff
+CONVOLUTIONS = mnist-conv cifar10-conv
 
 .PHONY: demo paper paper-full test benchmark pictures clean
 
@@ -25,18 +27,18 @@ demo: $(VENV)/installed
 paper: SIZE = reduced
 paper: $(VENV)/installed
 	-$(BATCH) --session $(PAPER)/dense --matrix $(RUNS)/seeds/5.toml \
-	  $(foreach x,iris-ff mpg-ff mnist-ff,$(RUNS)/$(x).lss $(RUNS)/$(x)-weight-decay.lss)
+	  $(call scripts,$(DENSE)) $(call rivals,$(DENSE))
 	-$(BATCH) --session $(PAPER)/rest --matrix $(RUNS)/seeds/2.toml $(RUNS)/regularizers.lss \
-	  $(foreach x,mnist-conv cifar10-conv,$(RUNS)/$(x).lss $(RUNS)/$(x)-weight-decay.lss)
+	  $(call scripts,$(CONVOLUTIONS)) $(call rivals,$(CONVOLUTIONS))
 	$(VENV)/bin/lsshell report $(PAPER) --out $(PAPER)/report
 
 paper-full: SIZE = full
 paper-full: $(VENV)/installed
 	-$(BATCH) --session $(PAPER)/mpg --matrix $(RUNS)/seeds/10.toml $(RUNS)/mpg-ff.lss
 	-$(BATCH) --session $(PAPER)/walks --matrix $(RUNS)/seeds/5.toml $(RUNS)/regularizers.lss \
-	  $(foreach x,iris-ff $(IMAGES),$(RUNS)/$(x).lss)
+	  $(call scripts,iris-ff mnist-ff $(CONVOLUTIONS))
 	-$(BATCH) --session $(PAPER)/weight-decay --matrix $(RUNS)/seeds/15.toml \
-	  $(foreach x,$(TABLES) $(IMAGES),$(RUNS)/$(x)-weight-decay.lss)
+	  $(call rivals,$(DENSE) $(CONVOLUTIONS))
 	$(VENV)/bin/lsshell report $(PAPER) --out $(PAPER)/report
 
 test: $(VENV)/installed

@@ -24,14 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from setting import SETTING
+
 LSSHELL = Path(sys.executable).with_name("lsshell")
-SETTING = (
-    "seed 0",
-    "data mnist-5k --train 1000",
-    "load mnist-ff.safetensors",
-    "level",
-    "reg l2 on",
-)
 LONG_WALK = "walk --method paper --steps 20000"
 TIMED_WALKS = ("walk --steps 400 --method paper", "walk --steps 100 --method gradient")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"

@@ -16,13 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SETTING = (
-    "seed 0",
-    "data mnist-5k --train 1000",
-    "load mnist-ff.safetensors",
-    "level",
-    "reg l2 on",
-)
+from setting import SETTING
+
 CHILD = """
 import json, resource, sys
 from pathlib import Path

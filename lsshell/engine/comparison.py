@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -139,6 +140,16 @@ def comparison_rows(found: Sequence[Trained]) -> list[ComparisonRow]:
             )
         )
     return rows
+
+
+def best_penalty(trained: Sequence[Trained], by: Literal["test", "validation"]) -> float | None:
+    """The λ of least mean `test` or `validation` loss; None where that was not measured."""
+    values = {}
+    for row in comparison_rows(trained):
+        found = row.test_loss if by == "test" else row.validation_loss
+        if found is not None and math.isfinite(found.mean):
+            values[row.penalty] = found.mean
+    return min(values, key=lambda penalty: (values[penalty], penalty), default=None)
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:

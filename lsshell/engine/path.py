@@ -63,6 +63,11 @@ class Point:
             return None
         return (self.loss - self.level) / self.tolerance
 
+    @property
+    def squared_residual(self) -> float | None:
+        """(L − L*)², the paper's measure; None off any level set."""
+        return None if self.level is None else (self.loss - self.level) ** 2
+
     def as_dict(self) -> dict[str, Any]:
         """Every field, JSON-able."""
         return asdict(self) | {"regularizers": dict(self.regularizers)}

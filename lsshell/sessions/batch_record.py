@@ -18,6 +18,7 @@ from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import SCRIPT, STEPS, Entry, Record, read_record
 from lsshell.sessions.language import assignment, split_words, spoken
 from lsshell.sessions.session import Session, read_lines
+from lsshell.sessions.whole_file import write_whole
 
 RESULTS = "results.json"
 # Fields of a point that may be None, which a session leaves out.
@@ -131,10 +132,8 @@ class BatchRecord:
         self._rows |= {Path(row.session).name: row for row in rows}
         last = len(self._place)
         order = sorted(self._rows, key=lambda name: self._place.get(name, last))
-        temporary = self._file.with_name(f".{RESULTS}")
         text = json.dumps([asdict(self._rows[name]) for name in order], indent=1)
-        temporary.write_text(text + "\n")
-        temporary.replace(self._file)
+        write_whole(self._file, f"{text}\n".encode())
 
 
 def _read_rows(file: Path) -> list[Row]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.points import point_values
 from lsshell.sessions.results import flatten
+from lsshell.sessions.whole_file import write_whole
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
@@ -38,12 +38,9 @@ def export_points(engine: Engine, file: Path) -> int:
     if not points:
         raise CommandError("nothing has been walked yet")
     data = writers[file.suffix](engine, points)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
+        write_whole(file, data)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
         raise CommandError(f"{file} cannot be written: {e.strerror}") from e
     return len(points)
 
@@ -59,8 +56,11 @@ def _rows(points: list[Point]) -> list[dict[str, Any]]:
 
 def _steps_of(point: Point) -> dict[str, Any]:
     """What a point says of the step that led to it, and the paper's measure of the residual."""
-    squared = None if point.level is None else (point.loss - point.level) ** 2
-    return {"squared_residual": squared, "rate": point.rate, "corrections": point.corrections}
+    return {
+        "squared_residual": point.squared_residual,
+        "rate": point.rate,
+        "corrections": point.corrections,
+    }
 
 
 def _csv(engine: Engine, points: list[Point]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +20,7 @@ from lsshell.app import LsshellApp
 from lsshell.engine.events import Event, Progress
 from lsshell.engine.vocabulary import REGULARIZERS
 from lsshell.sessions.journal import read_record
+from lsshell.sessions.session import Session
 from lsshell.widgets.command_line import CommandLine
 from lsshell.widgets.log import Log
 from lsshell.widgets.messages import Woken
@@ -150,22 +152,49 @@ class Driven:
         So that a key pressed "during a walk" is that on every machine. Gives what says whether a
         walk is held.
         """
-        session, let_go, held = self.session, [], []
-        hear = session.listen
+        with held_walk(self.session, step) as held:
+            yield held
 
-        def listen(event: Event) -> None:
-            hear(event)
-            if isinstance(event, Progress) and event.task == "walk" and event.done == step:
-                held.append(event)
-                while not let_go and not session.engine.cancel.is_set():
-                    time.sleep(0.002)
 
-        session.listen = listen
-        try:
-            yield lambda: bool(held)
-        finally:
-            let_go.append(True)
-            session.listen = hear
+@contextmanager
+def held_walk(session: Session, step: int) -> Iterator[Callable[[], bool]]:
+    """Holds walks of a session as `Driven.holding` does those of the app."""
+    let_go, held = [], []
+    hear = session.listen
+
+    def listen(event: Event) -> None:
+        hear(event)
+        if isinstance(event, Progress) and event.task == "walk" and event.done == step:
+            held.append(event)
+            while not let_go and not session.engine.cancel.is_set():
+                time.sleep(0.002)
+
+    session.listen = listen
+    try:
+        yield lambda: bool(held)
+    finally:
+        let_go.append(True)
+        session.listen = hear
+
+
+@contextmanager
+def held_before(session: Session, line: str) -> Iterator[Callable[[], bool]]:
+    """Holds what executes a session before this line; gives what says whether it is held."""
+    let_go, held = threading.Event(), threading.Event()
+    execute = session.execute
+
+    def wait_and_execute(what: Any, *rest: Any) -> Any:
+        if what.text == line:
+            held.set()
+            assert let_go.wait(PATIENCE)
+        return execute(what, *rest)
+
+    session.execute = wait_and_execute
+    try:
+        yield held.is_set
+    finally:
+        let_go.set()
+        del session.execute
 
 
 @asynccontextmanager

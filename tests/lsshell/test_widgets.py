@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +34,7 @@ from lsshell.widgets.plots import Plots
 from lsshell.widgets.regularizers import Regularizers, beside
 from lsshell.widgets.status import _fit, gauge
 from lsshell.widgets.steps import Steps
-from tests.lsshell.driving import Driven, driven, played
+from tests.lsshell.driving import Driven, driven, held_before, played
 from tests.sessions.conversation import SETUP, results, talk
 
 
@@ -488,26 +487,6 @@ def burst(app: Driven, text: str) -> None:
         app.app.post_message(events.Key(names.get(c, c), c))
 
 
-@contextmanager
-def held_before(app: Driven, line: str) -> Iterator[Callable[[], bool]]:
-    """Holds the worker before it executes this line; gives what says whether it is held."""
-    session, let_go, held = app.session, threading.Event(), threading.Event()
-    execute = session.execute
-
-    def wait_and_execute(what: Any, *rest: Any) -> Any:
-        if what.text == line:
-            held.set()
-            let_go.wait()
-        return execute(what, *rest)
-
-    session.execute = wait_and_execute
-    try:
-        yield held.is_set
-    finally:
-        let_go.set()
-        del session.execute
-
-
 ON = tuple(SETUP.splitlines())
 
 
@@ -553,7 +532,7 @@ async def test_space_pressed_twice_at_once_is_off_and_on_again(own) -> None:
 async def test_plus_pressed_while_the_one_before_takes_effect_goes_on_from_it(own) -> None:
     async with driven(own / "s", *ON) as app:
         await app.choose_regularizer("l2")
-        with held_before(app, "reg l2 5") as held:
+        with held_before(app.session, "reg l2 5") as held:
             burst(app, "++")
             await app.until(held, "the second change")
             await app.until(lambda: "reg l2 2" in app.log, "the first one in the log")

@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lsshell.engine.events import Event, Progress
 from lsshell.sessions.journal import read_record
 from lsshell.sessions.replay import replay
 from lsshell.sessions.session import Session
 from lsshell.worker import Said, Worker
+from tests.lsshell.driving import PATIENCE, held_before, held_walk
 from tests.sessions.conversation import SETUP, talk
 
-PATIENCE = 60.0
 ON = tuple(SETUP.splitlines())
 WALK = "walk --steps 30"
 
@@ -89,27 +87,13 @@ class Hands:
 
         It begins with this line, or goes on by `run`.
         """
-        session, let_go, held = self.session, [], []
-        hear = session.listen
-
-        def listen(event: Event) -> None:
-            hear(event)
-            if isinstance(event, Progress) and event.task == "walk" and event.done == step:
-                held.append(event)
-                while not let_go and not session.engine.cancel.is_set():
-                    time.sleep(0.001)
-
-        session.listen = listen
-        try:
+        with held_walk(self.session, step) as held:
             if begin:
                 self.worker.submit(begin)
             else:
                 self.worker.run()
-            self.until(lambda: held, "a held walk")
+            self.until(held, "a held walk")
             yield
-        finally:
-            let_go.append(True)
-            session.listen = hear
 
     @contextmanager
     def before(self, line: str) -> Iterator[Callable[[], bool]]:
@@ -117,21 +101,8 @@ class Hands:
 
         Gives what says whether it is held there.
         """
-        session, let_go, held = self.session, threading.Event(), threading.Event()
-        execute = session.execute
-
-        def wait_and_execute(what: Any, *rest: Any) -> Any:
-            if what.text == line:
-                held.set()
-                assert let_go.wait(PATIENCE)
-            return execute(what, *rest)
-
-        session.execute = wait_and_execute
-        try:
-            yield held.is_set
-        finally:
-            let_go.set()
-            del session.execute
+        with held_before(self.session, line) as held:
+            yield held
 
     def pause_walk(self, line: str = WALK, after: int = 5) -> None:
         """Begins a walk and pauses it after some steps."""

@@ -10,14 +10,13 @@ import pytest
 from scipy import stats
 from sklearn.decomposition import PCA
 
-from lsshell.engine.comparison import Trained
+from lsshell.engine.comparison import Trained, best_penalty
 from lsshell.engine.path import Point
 from lsshell.engine.projection import gram_matrix, principal_axes
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.report.layout import Table, write_report
 from lsshell.sessions.report.report import make_report, write_points
 from lsshell.sessions.report.rivals import (
-    best_penalty,
     matched_table,
     paired_table,
     penalties_table,

@@ -15,7 +15,7 @@ from lsshell.sessions.tables import number, table
 from lsshell.sessions.vocabulary import MOST, VOCABULARY, Flag, FromSession, positive
 
 if TYPE_CHECKING:
-    from lsshell.engine.comparison import ComparisonRow, Spread
+    from lsshell.engine.comparison import Spread, Trained
     from lsshell.engine.engine import Engine
     from lsshell.engine.path import Point
 
@@ -95,7 +95,7 @@ def compare(
         "biases": biases,
         "here": point_values(here),
     }
-    text = f"{engine.data_words}\n{_comparison_table(rows, here)}"
+    text = f"{engine.data_words}\n{_comparison_table(found, here)}"
     if len(found) < len(asked) * runs:
         return Reply(values, f"interrupted\n{text}", {}, interrupted=True)
     return Reply(values, text)
@@ -134,12 +134,11 @@ def _penalties(text: str) -> list[float]:
     return sorted({0.0, *found})
 
 
-def _comparison_table(found: Sequence[ComparisonRow], here: Point) -> str:
-    chosen = [r for r in found if r.validation_loss is not None]
-    by_test = min(found, key=lambda r: r.test_loss.mean, default=None)
-    by_validation = min(
-        chosen, key=lambda r: r.validation_loss.mean if r.validation_loss else 0.0, default=None
-    )
+def _comparison_table(trained: Sequence[Trained], here: Point) -> str:
+    from lsshell.engine.comparison import best_penalty, comparison_rows
+
+    found = comparison_rows(trained)
+    by_test, by_validation = best_penalty(trained, "test"), best_penalty(trained, "validation")
 
     def spread(s: Spread | None, scale: float = 1.0) -> str:
         if s is None:
@@ -150,7 +149,9 @@ def _comparison_table(found: Sequence[ComparisonRow], here: Point) -> str:
     accuracy = here.test_accuracy is not None
     rows = [
         [
-            f"λ = {r.penalty:g}" + " *" * (r is by_test) + " v" * (r is by_validation),
+            f"λ = {r.penalty:g}"
+            + " *" * (r.penalty == by_test)
+            + " v" * (r.penalty == by_validation),
             str(r.runs),
             spread(r.train_loss),
             spread(r.validation_loss),
@@ -174,7 +175,7 @@ def _comparison_table(found: Sequence[ComparisonRow], here: Point) -> str:
     )
     headers = ["", "runs", "training loss", "validation loss", "test loss",
                "accuracy %" if accuracy else "RMSE", "‖θ‖²"]  # fmt: skip
-    if not chosen:
+    if not any(r.validation_loss for r in found):
         headers, rows = (
             (h for i, h in enumerate(headers) if i != 3),
             [[c for i, c in enumerate(row) if i != 3] for row in rows],

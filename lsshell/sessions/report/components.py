@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.path import Point
-from lsshell.engine.projection import explained_shares, gram_matrix, principal_axes
+from lsshell.engine.projection import gram_matrix, principal_axes
 from lsshell.engine.store import PointStore
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.report.layout import Picture, Scene, Table
@@ -20,40 +20,34 @@ COMPONENTS = 6
 MOST_EACH = 200  # points of a run; published: one every fifty steps
 
 
-def components_table(runs: Sequence[Run], name: str, stem: str) -> Table | None:
-    """Explained variance of each run's own components, a random walk of as many points beside."""
-    rows = []
+def own_components(
+    runs: Sequence[Run], name: str, stem: str
+) -> tuple[Table | None, Picture | None]:
+    """Each run in its own components: the variance that they explain, a random walk of as many
+    points beside it, and the first two of them drawn.
+    """
+    rows, lines = [], []
     for run in runs:
         points = _kept(run, name)
+        if len(points) < 3:
+            continue
+        gram = gram_matrix(_rows([(run.store(), p) for p in points]), len(points)).numpy()
+        coordinates, shares = principal_axes(gram, len(points), COMPONENTS)
+        lines.append((f"seed {run.seed}", coordinates))
         if len(points) > COMPONENTS:
-            gram = gram_matrix(_rows([(run.store(), p) for p in points]), len(points))
-            shares = explained_shares(gram.numpy(), COMPONENTS)
             null = random_walk_explained(len(points), COMPONENTS)
             rows.append([f"seed {run.seed}", len(points), *_shares(shares)])
             rows.append(["  a random walk", len(points), *_shares(null)])
-    if not rows:
-        return None
     headers = ["", "points", *(f"PC {k} %" for k in range(1, COMPONENTS + 1)), "together %"]
     caption = f"Variance of the {name} traversals that each run's own principal components explain"
-    return Table(f"{stem}-{name}-components", caption, headers, rows)
-
-
-def own_picture(runs: Sequence[Run], name: str, stem: str) -> Picture | None:
-    """Each run in its own first two principal components."""
-    lines = []
-    for run in runs:
-        points = _kept(run, name)
-        if len(points) > 2:
-            gram = gram_matrix(_rows([(run.store(), p) for p in points]), len(points))
-            lines.append((f"seed {run.seed}", principal_axes(gram.numpy(), len(points))[0]))
-    if not lines:
-        return None
+    table = Table(f"{stem}-{name}-components", caption, headers, rows)
     panel = Figure("", "PC 1", "PC 2", _planes(lines))
     caption = (
         f"{name}: each run in its own first two principal components, about its mean (axes of"
         " different scale)"
     )
-    return Picture(f"{stem}-{name}-own-components", caption, [panel])
+    picture = Picture(f"{stem}-{name}-own-components", caption, [panel])
+    return table if rows else None, picture if lines else None
 
 
 def pooled_pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lsshell.engine.comparison import Spread
 from lsshell.figures.figure import Figure
 from lsshell.sessions.report.statistics import Paired
 from lsshell.sessions.tables import number, table
+from lsshell.sessions.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,11 @@ class Table:
         """Every number in full; a spread is two columns, an interval three."""
         parts = [_parts([row[i] for row in self.rows]) for i in range(len(self.headers))]
         names = [f"{h}{p}" for h, ps in zip(self.headers, parts, strict=True) for p in ps]
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(names)
-        for row in self.rows:
-            cells = zip(row, parts, strict=True)
-            writer.writerow([v for cell, ps in cells for v in _values(cell, len(ps))])
-        return out.getvalue()
+        rows = (
+            [v for cell, ps in zip(row, parts, strict=True) for v in _values(cell, len(ps))]
+            for row in self.rows
+        )
+        return _csv(names, rows)
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,15 @@ class Picture:
     def csv(self) -> str:
         if self.scene is not None:
             return self.scene.csv()
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["panel", "series", "x", "y", "spread", "shade"])
+        rows: list[Sequence[Any]] = []
         for panel in self.panels:
             for s in panel.series:
                 none = ("",) * len(s.x)
                 for x, y, spread, shade in zip(
                     panel.categories or s.x, s.y, s.spread or none, s.shade or none, strict=True
                 ):
-                    writer.writerow([panel.y_label, s.name, x, y, spread, shade])
-        return out.getvalue()
+                    rows.append([panel.y_label, s.name, x, y, spread, shade])
+        return _csv(["panel", "series", "x", "y", "spread", "shade"], rows)
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,9 @@ class Scene:
     marks: Sequence[tuple[str, str, Any]]
 
     def csv(self) -> str:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["", *(f"PC {k}" for k in range(1, 7))])
-        for name, points in (*self.lines, *((name, points) for name, _, points in self.marks)):
-            writer.writerows([name, *map(float, point)] for point in points)
-        return out.getvalue()
+        named = (*self.lines, *((name, points) for name, _, points in self.marks))
+        rows = ([name, *map(float, point)] for name, points in named for point in points)
+        return _csv(["", *(f"PC {k}" for k in range(1, 7))], rows)
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ def write_report(folder: Path, title: str, sections: Sequence[Section]) -> Path:
             lines += [section.text, ""]
         for part in section.tables:
             lines += [f"{part.caption} (`{part.name}.csv`)", "", part.markdown(), ""]
-            _write(folder / f"{part.name}.csv", part.csv())
+            write_whole(folder / f"{part.name}.csv", part.csv().encode())
         for picture in section.pictures:
             for form in ("png", "svg"):
                 file = folder / f"{picture.name}.{form}"
@@ -116,17 +110,19 @@ def write_report(folder: Path, title: str, sections: Sequence[Section]) -> Path:
                     write_scene(picture.scene.lines, picture.scene.marks, file, title=section.title)
                 else:
                     write_panels(picture.panels, file, title=section.title)
-            _write(folder / f"{picture.name}.csv", picture.csv())
+            write_whole(folder / f"{picture.name}.csv", picture.csv().encode())
             lines += [f"![{picture.caption}]({picture.name}.png)", "", f"*{picture.caption}*", ""]
     report = folder / "report.md"
-    _write(report, "\n".join(lines))
+    write_whole(report, "\n".join(lines).encode())
     return report
 
 
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+def _csv(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(headers)
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def _cell(value: Any) -> str:

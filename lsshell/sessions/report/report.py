@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lsshell.sessions.report.components import (
     branches_picture,
-    components_table,
-    own_picture,
+    own_components,
     points_of,
     pooled_pictures,
 )
@@ -95,8 +94,9 @@ def _section(runs: Sequence[Run], stem: str) -> Section:
         shown += [effects_picture(walking, stem), branches_picture(walking[0], stem)]
     for name in names if len(names) <= MOST_DRAWN else ():
         shown += pictures(runs, name, stem)
-        tables.append(components_table(runs, name, stem))
-        shown.append(own_picture(runs, name, stem))
+        table, picture = own_components(runs, name, stem)
+        tables.append(table)
+        shown.append(picture)
         shown += pooled_pictures(runs, name, stem)
     for number, setting in enumerate(settings_of(runs), start=1):
         tables.append(penalties_table(runs, setting, f"{stem}-weight-decay-{number}"))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from lsshell.engine.comparison import Trained, comparison_rows
+from lsshell.engine.comparison import Trained, best_penalty
 from lsshell.engine.path import Point
 from lsshell.sessions.report.layout import Table
 from lsshell.sessions.report.runs import Run, Setting, Walked
 from lsshell.sessions.report.statistics import ENOUGH, paired
 from lsshell.sessions.report.traversals import names_of, rate_of, spread, walks_of
 
+BY: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 BEGINS = {"scratch": "from scratch", "start": "from the walk's start"}
 
 
@@ -38,16 +40,6 @@ def rivals_of(run: Run, runs: Sequence[Run], setting: Setting) -> list[Trained]:
     alike = [r for r in runs if r.seed == run.seed]
     found = {t.penalty: t for r in alike for t in trained_of(r, setting) if t.seed == run.seed}
     return list(found.values())
-
-
-def best_penalty(trained: Sequence[Trained], by: str) -> float | None:
-    """The λ of least mean `test` or `validation` loss; None where that was not measured."""
-    values = {}
-    for row in comparison_rows(trained):
-        found = row.test_loss if by == "test" else row.validation_loss
-        if found is not None and math.isfinite(found.mean):
-            values[row.penalty] = found.mean
-    return min(values, key=lambda penalty: (values[penalty], penalty), default=None)
 
 
 def _words(setting: Setting) -> str:
@@ -118,7 +110,7 @@ def paired_table(runs: Sequence[Run], stem: str) -> Table | None:
     rows = []
     for setting in settings_of(runs):
         everything = [t for run in runs for t in trained_of(run, setting)]
-        for by in ("validation", "test"):
+        for by in BY:
             for name in names_of(runs):
                 both = []
                 for run in runs:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lsshell.engine.projection import explained_shares
+
 DRAWS = 10_000
 ENOUGH = 10  # pairs: the percentile bootstrap of five calls one in six of nothings something
 GRID = 200
@@ -112,8 +114,4 @@ def random_walk_explained(points: int, k: int) -> np.ndarray:
     components mean anything (Antognini & Sohl-Dickstein 2018).
     """
     index = np.arange(points, dtype=float)
-    gram = np.minimum.outer(index, index)
-    centred = gram - gram.mean(0)
-    centred -= centred.mean(1, keepdims=True)
-    values = np.linalg.eigvalsh(centred)[::-1].clip(0.0)
-    return values[:k] / values.sum()
+    return explained_shares(np.minimum.outer(index, index), k)

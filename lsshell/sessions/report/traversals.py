@@ -53,12 +53,15 @@ def _of(name: str) -> Value:
     return lambda p: p.regularizers.get(name)
 
 
-def _l2(point: Point) -> float | None:
-    return point.regularizers.get("l2")
+_l2 = _of("l2")
 
 
-def _squared(point: Point) -> float | None:
-    return None if point.level is None else (point.loss - point.level) ** 2
+def _test_loss(point: Point) -> float | None:
+    return point.test_loss
+
+
+def _angle(point: Point) -> float | None:
+    return point.angle_deg
 
 
 # -- tables ------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ def ends_table(runs: Sequence[Run], stem: str) -> Table:
                 spread([_share(w.start.tolerance, w.start.level) for w in walks]),
                 *(
                     spread([value(point) for point in ends])
-                    for value in (lambda p: p.test_loss, rate, _l2)
+                    for value in (_test_loss, rate, _l2)
                     for ends in ([w.start for w in walks], [w.end for w in walks])
                 ),
                 spread([w.start.angle_deg for w in walks]),
@@ -118,13 +121,9 @@ def changes_table(runs: Sequence[Run], stem: str) -> Table:
                 spread([_difference(w, _test_loss) for w in walks]),
                 spread([_difference(w, rate) for w in walks]),
                 spread([_percent(w.start.test_loss, w.end.test_loss) for w in walks]),
-                *(
-                    spread([_percent(w.start.regularizers.get(n), w.end.regularizers.get(n))
-                            for w in walks])
-                    for n in names
-                ),
+                *(spread([_change_of(n)(w) for w in walks]) for n in names),
             ]
-        )  # fmt: skip
+        )
     headers = ["walk", "runs", "Δ test loss", f"Δ {label}", "Δ test loss, %",
                *(f"Δ {n}, %" for n in names)]  # fmt: skip
     caption = (
@@ -132,10 +131,6 @@ def changes_table(runs: Sequence[Run], stem: str) -> Table:
         " runs"
     )
     return Table(f"{stem}-changes", caption, headers, rows)
-
-
-def _test_loss(point: Point) -> float | None:
-    return point.test_loss
 
 
 def _less(value: float | None, other: float | None) -> float | None:
@@ -170,9 +165,9 @@ def correlations_table(runs: Sequence[Run], stem: str) -> Table:
             cells = []
             for n in names:
                 found = []
+                # Recorded `distance` may be from elsewhere than the start.
+                value = (lambda p: p.distance) if n == "distance" else _of(n)
                 for walked in walks_of(runs, name):
-                    # Recorded `distance` may be from elsewhere than the start.
-                    value = (lambda p: p.distance) if n == "distance" else _of(n)
                     pairs = [(value(p), p.test_loss) for p in walked.tested
                              if value(p) is not None]  # fmt: skip
                     found.append(correlation([a for a, _ in pairs], [b for _, b in pairs]))
@@ -226,14 +221,14 @@ def pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
     if len(walks) > 1:
         over += ", mean ± population deviation as far as half of them go"
     measures: list[tuple[str, Value]] = [
-        ("angle °", lambda p: p.angle_deg),
+        ("angle °", _angle),
         ("‖θ‖²", _l2),
-        ("test loss", lambda p: p.test_loss),
+        ("test loss", _test_loss),
         (label, rate),
     ]
     beside: list[tuple[str, Value]] = [
         ("training loss", lambda p: p.loss),
-        ("(L − L*)²", _squared),
+        ("(L − L*)²", lambda p: p.squared_residual),
         ("predictor length", lambda p: p.rate),
     ]
     found = [
@@ -258,7 +253,7 @@ def pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
         Picture(
             f"{stem}-{name}-first",
             f"{over}: the angle over the first {FIRST_STEPS} steps",
-            [_against_steps(walks, "angle °", lambda p: p.angle_deg, FIRST_STEPS)],
+            [_against_steps(walks, "angle °", _angle, FIRST_STEPS)],
         ),
     ]
     return [p for p in found if any(s.x for panel in p.panels for s in panel.series)]
@@ -273,11 +268,10 @@ def _curve(walked: Walked, x: Value, y: Value) -> tuple[list[float], list[float]
 def _against_steps(
     walks: Sequence[Walked], label: str, value: Value, most: int | None = None
 ) -> Figure:
-    first = walks[0].start.step
-    curves = [_curve(w, lambda p: float(p.step - first), value) for w in walks]
-    if most is not None:
-        curves = [([x for x in xs if x < most], ys[: sum(x < most for x in xs)])
-                  for xs, ys in curves]  # fmt: skip
+    def step(point: Point) -> float | None:
+        return float(point.step) if most is None or point.step < most else None
+
+    curves = [_curve(w, step, value) for w in walks]
     return Figure("", "step", label, _band(band_at_steps(curves), label))
 
 
@@ -307,9 +301,8 @@ def effects_picture(runs: Sequence[Run], stem: str) -> Picture | None:
     order = sorted(names, key=lambda n: _mean([measures[0][1](w) for w in walks_of(runs, n)]))
     panels = []
     for what, value in measures:
-        found = [[value(w) for w in walks_of(runs, n)] for n in order]
-        known = [(n, [v for v in vs if v is not None]) for n, vs in zip(order, found, strict=True)]
-        spreads = [Spread.of(vs) if vs else Spread(0.0, 0.0) for _, vs in known]
+        found = [[v for w in walks_of(runs, n) if (v := value(w)) is not None] for n in order]
+        spreads = [Spread.of(vs) if vs else Spread(0.0, 0.0) for vs in found]
         bars = Series(
             what,
             tuple(float(k) for k in range(len(order))),
