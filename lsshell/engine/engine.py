@@ -43,7 +43,7 @@ from lsshell.engine.recording import Recorder, observe_cheap
 from lsshell.engine.regularizers import REGULARIZERS, Regularizer, WeightedSum, make_regularizer
 from lsshell.engine.steppers import STEPPERS, PaperRates, Position, Stepper, Terrain
 from lsshell.engine.steppers.paper import TABULAR, Paper
-from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
+from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
@@ -83,7 +83,7 @@ class WalkRequest:
     ascend: bool = False
     record: int | None = None
     measure: int | None = None
-    memory: int = MEMORY
+    memory: int | None = None
     rate_min: float | None = None
     rate_max: float | None = None
     corrector_rate: float | None = None

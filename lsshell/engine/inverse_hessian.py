@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from lsshell.engine.sample_curvature import SampleCurvature
 from lsshell.engine.vectors import dot, norm
 
-# γ in H₀ = γI is the largest sᵀy/yᵀy among this many latest pairs: pairs along stiff corrections
-# alone would make every step timid.
+# Pairs that the scale of H₀ is taken from: the latest.
 SCALING_WINDOW = 12
 CURVATURE = 1e-8
+BISECTIONS = 40
 
 
 class InverseHessian:
     """H ≈ B⁻¹ from pairs (s, y), y ≈ Bs, in the compact form of Byrd, Nocedal & Schnabel (1994):
 
-        H = γI + [S γY] [[R⁻ᵀ(D + γYᵀY)R⁻¹, −R⁻ᵀ], [−R⁻¹, 0]] [S γY]ᵀ
+        H = H₀ + [S H₀Y] [[R⁻ᵀ(D + YᵀH₀Y)R⁻¹, −R⁻ᵀ], [−R⁻¹, 0]] [S H₀Y]ᵀ
 
     with S, Y (p, m), R the upper triangle of SᵀY and D its diagonal. Pairs without positive
     curvature are left out. Holds 2·memory vectors of length p; the small matrices are float64.
+
+    H₀ = I/ρ, 1/ρ the largest sᵀy/yᵀy of the latest pairs (those along stiff corrections alone
+    would make every step timid); or, once `model` has given it J, H₀ = (ρI + κJᵀJ)⁻¹ with ρ the
+    median of those for which sᵀy = yᵀH₀y.
     """
 
     def __init__(self, memory: int, like: Tensor) -> None:
@@ -30,6 +39,10 @@ class InverseHessian:
         self._yy = torch.zeros(memory, memory, dtype=torch.float64)
         self._order: list[int] = []  # rows, oldest first
         self._fresh: list[int] = []  # rows whose products with the others are not yet known
+        self._curvature: SampleCurvature | None = None
+        self._kappa = 0.0
+        self._jy = torch.zeros(memory, 0, dtype=torch.float64)
+        self._scales: deque[float] = deque(maxlen=SCALING_WINDOW)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -37,6 +50,19 @@ class InverseHessian:
     def clear(self) -> None:
         self._order.clear()
         self._fresh.clear()
+        self._scales.clear()
+
+    def model(self, curvature: SampleCurvature) -> None:
+        """From now on H₀ has this J, which has just been taken."""
+        self._curvature = curvature
+        self._jy = torch.zeros(self.memory, len(curvature.eigenvalues), dtype=torch.float64)
+        known = [row for row in self._order if row not in self._fresh]
+        if known:
+            self._jy[known] = curvature.times([self._y[row] for row in known])
+
+    def weigh(self, kappa: float) -> None:
+        """κ, the weight of JᵀJ in B, and in the pairs to come."""
+        self._kappa = kappa
 
     def add(self, s: Tensor, y: Tensor) -> bool:
         """Takes the pair (s, y), each (p,); False (and nothing kept) where sᵀy is not positive."""
@@ -56,44 +82,82 @@ class InverseHessian:
 
     def descent_step(self, g: Tensor) -> Tensor:
         """d = −Hg."""
-        return self._step(g, None)
+        (step,) = self.times([g])
+        return step.neg_()
 
-    def constrained_step(self, t: Tensor, g: Tensor) -> Tensor:
-        """d = −(u − (u·g)/(w·g)·w), u = Ht, w = Hg: minimises the model with d·g = 0."""
-        return self._step(t, g)
+    def constrained_step(self, t: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """d = −(u − (u·g)/(w·g)·w), u = Ht, w = Hg: minimises the model with d·g = 0; and w."""
+        u, w = self.times([t, g])
+        w_g = dot(w, g)
+        return u.sub_(w, alpha=dot(u, g) / w_g if w_g > 0.0 else 0.0).neg_(), w
 
-    def _step(self, t: Tensor, normal: Tensor | None) -> Tensor:
-        g = t if normal is None else normal
-        count = len(self._order)
+    def times(self, vectors: Sequence[Tensor]) -> list[Tensor]:
+        """Hv for each v (p,)."""
+        s_v, y_v, j_v = self._products(vectors)
+        order = torch.tensor(self._order)
+        sy, yy = self._sy[order][:, order], self._yy[order][:, order]
+        jy = self._jy[order]
+        rho, weights = self._initial(sy, yy)
+        y_h_y = (yy - (jy * weights) @ jy.T) / rho
+        y_h_v = (y_v - (jy * weights) @ j_v.T) / rho
+        # Hv = H₀(v + Yb) + Sa
+        upper = sy.triu()
+        b = -torch.linalg.solve_triangular(upper, s_v, upper=True)
+        inner = sy.diagonal()[:, None] * -b - y_h_y @ b - y_h_v
+        a = torch.linalg.solve_triangular(upper.T, inner, upper=False)
+        along_j = (j_v + b.T @ jy) * weights
+
+        count = len(order)
+        rows = torch.zeros(2, len(vectors), count, dtype=torch.float64)
+        rows[0][:, order], rows[1][:, order] = a.T, b.T
+        rows = rows.to(self._s.device, self._s.dtype)
+        in_s, in_y = rows[0] @ self._s[:count], rows[1] @ self._y[:count]
+        results = []
+        for k, v in enumerate(vectors):
+            q = in_y[k].add_(v)
+            if self._curvature is not None:
+                self._curvature.subtract_transposed(along_j[k], q)
+            results.append(q.mul_(1.0 / rho).add_(in_s[k]))
+        return results
+
+    def _products(self, vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """SᵀV and YᵀV (m, number) in the order of age, JV (number, k); takes in the fresh pairs."""
+        count, number = len(self._order), len(vectors)
         s, y = self._s[:count], self._y[:count]
         # Transposed views of rows: matrix products read both sides along p, thrice as fast.
-        rows = torch.stack([t, g, *(self._y[row] for row in self._fresh)])
+        rows = torch.stack([*vectors, *(self._y[row] for row in self._fresh)])
         s_dots = (s @ rows.T).to("cpu", torch.float64)
         y_dots = (y @ rows.T).to("cpu", torch.float64)
-        for k, row in enumerate(self._fresh, start=2):
+        j_dots = torch.zeros(len(rows), 0, dtype=torch.float64)
+        if self._curvature is not None:
+            j_dots = self._curvature.times(list(rows))
+        for k, row in enumerate(self._fresh, start=number):
             self._sy[:count, row] = s_dots[:, k]
             self._yy[:count, row] = self._yy[row, :count] = y_dots[:, k]
+            self._jy[row] = j_dots[k]
+        self._take_scales(self._fresh)
         self._fresh.clear()
+        return s_dots[self._order, :number], y_dots[self._order, :number], j_dots[:number]
 
-        order = torch.tensor(self._order)
-        sy = self._sy[order][:, order]
-        yy = self._yy[order][:, order]
-        gamma = float((sy.diagonal() / yy.diagonal())[-SCALING_WINDOW:].max())
-        s_tg, y_tg = s_dots[order, :2], y_dots[order, :2]
-        upper = sy.triu()
-        a = torch.linalg.solve_triangular(upper, s_tg, upper=True)
-        inner = sy.diagonal()[:, None] * a + gamma * (yy @ a) - gamma * y_tg
-        s_part = torch.linalg.solve_triangular(upper.T, inner, upper=False)
-        y_part = -gamma * a
+    def _initial(self, sy: Tensor, yy: Tensor) -> tuple[float, Tensor]:
+        """ρ, and the weights 1/(ρ/κ + eigenvalues) of J's coordinates (k,) in H₀."""
+        if self._curvature is None or not self._scales:
+            ratios = (sy.diagonal() / yy.diagonal())[-SCALING_WINDOW:]
+            return 1.0 / float(ratios.max()), torch.zeros(self._jy.shape[1], dtype=torch.float64)
+        rho = statistics.median(self._scales)
+        return rho, 1.0 / (rho / self._kappa + self._curvature.eigenvalues)
 
-        products = s_part.T @ s_tg + y_part.T @ y_tg  # [u, w]ᵀ[t, g] less the γ terms
-        u_g = gamma * dot(t, g) + float(products[0, 1])
-        w_g = gamma * dot(g, g) + float(products[1, 1])
-        ratio = u_g / w_g if normal is not None and w_g > 0.0 else 0.0
-
-        weights = torch.zeros(2, count, dtype=torch.float64)
-        weights[0, order] = s_part[:, 0] - ratio * s_part[:, 1]
-        weights[1, order] = y_part[:, 0] - ratio * y_part[:, 1]
-        weights = weights.to(t.device, t.dtype)
-        d = torch.add(t, g, alpha=-ratio).mul_(-gamma)
-        return d.sub_(weights[0] @ s).sub_(weights[1] @ y)
+    def _take_scales(self, rows: Sequence[int]) -> None:
+        """For each pair the ρ at which sᵀy = yᵀH₀y, which falls with ρ: by bisection of log ρ."""
+        if self._curvature is None or not rows:
+            return
+        sy, yy = self._sy.diagonal()[rows], self._yy.diagonal()[rows]
+        squares, values = self._jy[rows].square(), self._curvature.eigenvalues
+        high = yy / sy  # without J
+        low = 1e-9 * high
+        for _ in range(BISECTIONS):
+            rho = (low * high).sqrt()
+            y_h_y = (yy - (squares / (rho[:, None] / self._kappa + values)).sum(1)) / rho
+            short = y_h_y > sy
+            low, high = torch.where(short, rho, low), torch.where(short, high, rho)
+        self._scales.extend(low.tolist())

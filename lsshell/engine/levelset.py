@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -70,42 +71,60 @@ def split(slope: Tensor, gradient: Tensor) -> Split:
 
 
 @dataclass(frozen=True)
-class Correction:
-    """Where the corrector ended: θ, L, g there, every (θ, g) it saw on the way, and success."""
+class Leg:
+    """A point that the corrector came by: θ, L, g."""
 
     theta: Tensor
     loss: float
     gradient: Tensor
-    trail: tuple[tuple[Tensor, Tensor], ...]
-    first_residual: float
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Where the corrector ended, every point it came by (the last is that end), and success."""
+
+    legs: tuple[Leg, ...]
     converged: bool
 
+    @property
+    def end(self) -> Leg:
+        return self.legs[-1]
 
-def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: float) -> Correction:
-    """One-dimensional Newton along g: θ ← θ − (L − L*)·g/‖g‖², until |L − L*| ≤ `within`.
 
-    `level_set` gives L*; its tolerance is not used.
+def newton(
+    problem: Problem, level: float, theta: Tensor, *, normal: Tensor | None = None
+) -> Iterator[Leg]:
+    """One-dimensional Newton from θ: θ ← θ − (L − L*)·n/(n·g), a gradient a point, θ the first.
 
-    The minimal-norm Newton step on one equation; quadratic convergence. Far above the level the
-    same step is taken for log L = log L* (same set, and near zero loss far closer to linear).
-    Stops early, unconverged, where the residual no longer falls.
+    n = g is the step of least length; `normal` another one, scaled so that n·g = g·g where it was
+    chosen, and left for g where it has come to lie too flat.
+    Far above the level the same step is taken for log L = log L* (same set, and near zero loss
+    far closer to linear). Ends where the residual no longer falls, or after MAX_CORRECTIONS.
     """
-    loss, gradient = problem.loss_and_gradient(theta)
-    trail = [(theta, gradient)]
-    first = residual = level_set.residual(loss)
-    for _ in range(MAX_CORRECTIONS):
-        if abs(residual) <= within:
-            break
-        square = norm(gradient) ** 2
-        if square == 0.0 or not math.isfinite(square):
-            break
-        theta = torch.add(theta, gradient, alpha=-newton_length(loss, level_set.level) / square)
+    previous = math.inf
+    for spent in range(MAX_CORRECTIONS + 1):
         loss, gradient = problem.loss_and_gradient(theta)
-        trail.append((theta, gradient))
-        previous, residual = residual, level_set.residual(loss)
-        if abs(residual) > 2 * abs(previous):
-            break
-    return Correction(theta, loss, gradient, tuple(trail), first, abs(residual) <= within)
+        yield Leg(theta, loss, gradient)
+        residual = abs(loss - level)
+        if spent == MAX_CORRECTIONS or residual == 0.0 or residual > 2 * previous:
+            return
+        previous = residual
+        along, square = gradient, dot(gradient, gradient)
+        if normal is not None and (slope := dot(normal, gradient)) > 0.2 * square:
+            along, square = normal, slope
+        if square == 0.0 or not math.isfinite(square):
+            return
+        theta = torch.add(theta, along, alpha=-newton_length(loss, level) / square)
+
+
+def correct(problem: Problem, level: float, theta: Tensor, *, within: float) -> Correction:
+    """`newton` along g until |L − L*| ≤ `within`; unconverged where it ended before."""
+    legs = []
+    for leg in newton(problem, level, theta):
+        legs.append(leg)
+        if abs(leg.loss - level) <= within:
+            return Correction(tuple(legs), True)
+    return Correction(tuple(legs), False)
 
 
 def newton_length(loss: float, level: float) -> float:

@@ -182,6 +182,12 @@ class Problem:
         """Views of θ (p,) under the network's names and shapes."""
         return {s.name: theta[s.offset : s.offset + s.size].view(s.shape) for s in self.slots}
 
+    def slots_of(self, module: nn.Module) -> dict[str, Slot]:
+        """Where the parameters that are a module's own live in θ, by their names in it."""
+        at = {id(q): slot for q, slot in zip(self.parameters, self.slots, strict=True)}
+        own = module.named_parameters(recurse=False)
+        return {name: at[id(q)] for name, q in own if id(q) in at}
+
     def place(self, theta: Tensor) -> None:
         """Puts θ (p,) into the network."""
         if theta.data_ptr() != self.theta.data_ptr():

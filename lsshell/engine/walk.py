@@ -141,13 +141,17 @@ def _locate(terrain: Terrain, until: Until, here: Position, there: Position) -> 
         trial = torch.lerp(here.theta, there.theta, share)
         try:
             correction = correct(
-                terrain.problem, terrain.level_set, trial, within=terrain.level_set.tolerance / 10
+                terrain.problem,
+                terrain.level_set.level,
+                trial,
+                within=terrain.level_set.tolerance / 10,
             )
         except NotFiniteError:
             break
         if not correction.converged:
             break
-        middle = terrain.at(correction.theta, correction.loss, correction.gradient)
+        end = correction.end
+        middle = terrain.at(end.theta, end.loss, end.gradient)
         f_middle = until.value(middle) - until.target
         if f_middle * f_low > 0.0:
             low, f_low = share, f_middle

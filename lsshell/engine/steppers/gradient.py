@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
-
 from lsshell.engine.steppers.stepper import Position, Terrain
-from lsshell.engine.steppers.tangent_descent import FIRST_STEP, TangentDescent
+from lsshell.engine.steppers.tangent_descent import FIRST_STEP, Direction, TangentDescent
 from lsshell.engine.vectors import norm
 
 
@@ -21,7 +19,8 @@ class Gradient(TangentDescent):
     name: ClassVar[str] = "gradient"
     rise: ClassVar[float] = 0.1
 
-    def direction(self, terrain: Terrain, here: Position) -> Tensor:
+    def direction(self, terrain: Terrain, here: Position) -> Direction:
         if self.cap is None:
             self.cap = FIRST_STEP * max(norm(here.theta), 1e-3)
-        return here.split.tangent * (-self.cap / here.split.tangent_norm)
+        tangent = here.split.tangent * (-self.cap / here.split.tangent_norm)
+        return Direction(tangent, here.gradient)

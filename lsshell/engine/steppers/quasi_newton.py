@@ -2,73 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from lsshell.engine.inverse_hessian import InverseHessian
-from lsshell.engine.levelset import Correction
+from lsshell.engine.levelset import Leg
+from lsshell.engine.sample_curvature import SampleCurvature
 from lsshell.engine.steppers.stepper import Position, Terrain
-from lsshell.engine.steppers.tangent_descent import FIRST_STEP, TangentDescent
+from lsshell.engine.steppers.tangent_descent import FIRST_STEP, Direction, TangentDescent
 from lsshell.engine.vectors import dot, norm
 
-MEMORY = 100
+# Secant pairs: with the loss's curvature on its hardest examples as H₀, and without.
+MEMORY, PLAIN_MEMORY = 20, 100
 # Bytes that the memory may take; fewer pairs where the network is large.
 BUDGET = 4 << 30
 FEWEST, MOST = 10, 1000
+# Accepted steps after which H₀ is taken anew.
+REFRESH = 25
 
 
 class QuasiNewton(TangentDescent):
     """d = −(u − (u·g)/(w·g)·w), u = H(r + νg), w = Hg: the SQP step for min R on {L = L*}.
 
-    H approximates the inverse of ∇²R + κ∇²L by secant pairs s = Δθ, y = Δr + κΔg; see
-    `stiffness` for κ, which is the multiplier ν near the constrained minimum. The corrector's own
-    gradients are kept as pairs too: they are paid for, and they lie along the stiff directions
-    that the predictor got wrong (on MNIST_FF this halves the gradients that a given R costs).
+    H approximates the inverse of ∇²R + κ∇²L: H₀ = (ρI + κJᵀJ)⁻¹ with the loss's Gauss-Newton
+    matrix on its most curved examples (`SampleCurvature`, taken every 25 steps, where the
+    network's layers admit it), and secant pairs s = Δθ, y = Δr + κΔg; see `stiffness` for κ,
+    which is the multiplier ν near the constrained minimum. The corrector's own gradients are kept
+    as pairs too: they are paid for, and they lie along the stiff directions that the predictor
+    got wrong. It corrects along w, which changes the Lagrangian's gradient along g alone.
     """
 
     name: ClassVar[str] = "quasi-newton"
     rise: ClassVar[float] = 0.02
 
-    def __init__(self, memory: int = MEMORY) -> None:
+    def __init__(self, memory: int | None = None) -> None:
         super().__init__()
         self.memory = memory
         self.inverse: InverseHessian | None = None
+        self.curvature: SampleCurvature | None = None
+        self.age = 0  # steps since H₀ was taken
 
-    def direction(self, terrain: Terrain, here: Position) -> Tensor:
+    def direction(self, terrain: Terrain, here: Position) -> Direction:
         t, g = here.split.tangent, here.gradient
         if self.inverse is None:
-            affordable = BUDGET // (2 * t.numel() * t.element_size())
-            self.inverse = InverseHessian(min(self.memory, max(FEWEST, affordable), MOST), t)
+            self.inverse = self._begin(terrain, here)
         if not len(self.inverse):
             length = FIRST_STEP * max(norm(here.theta), 1e-3)
-            return t * (-length / here.split.tangent_norm)
-        d = self.inverse.constrained_step(t, g)
+            return Direction(t * (-length / here.split.tangent_norm), g)
+        if self.curvature is not None and self.age >= REFRESH:
+            self.curvature.refresh(here.theta)
+            self.inverse.model(self.curvature)
+            self.age = 0
+        d, w = self.inverse.constrained_step(t, g)
         # What rounding left along g would be paid for by the corrector.
-        return d.sub_(g, alpha=dot(d, g) / dot(g, g))
+        return Direction(d.sub_(g, alpha=dot(d, g) / dot(g, g)), w if dot(w, g) > 0.0 else g)
+
+    def _begin(self, terrain: Terrain, here: Position) -> InverseHessian:
+        theta, curvature = here.theta, SampleCurvature(terrain.problem)
+        modelled = curvature.refresh(theta)
+        pairs = self.memory or (MEMORY if modelled else PLAIN_MEMORY)
+        affordable = BUDGET // (2 * theta.numel() * theta.element_size())
+        inverse = InverseHessian(min(pairs, max(FEWEST, affordable), MOST), theta)
+        if modelled:
+            self.curvature = curvature
+            inverse.model(curvature)
+        return inverse
 
     def forget(self) -> bool:
         if self.inverse is None or not len(self.inverse):
             return False
         self.inverse.clear()
-        self.cap = None
+        self.cap, self.bend = None, 0.0
         return True
 
     def accepted(
-        self, terrain: Terrain, here: Position, there: Position, correction: Correction
+        self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
     ) -> None:
         assert self.inverse is not None
         kappa = self.stiffness(terrain, here, there)
+        self.inverse.weigh(kappa)
+        self.age += 1
         theta, gradient, slope = here.theta, here.gradient, here.slope
         # Legs in between cost a ∇R each: taken where that is a handful of passes over θ.
-        for leg_theta, leg_gradient in correction.trail[:-1] if terrain.objective.cheap else ():
-            leg = terrain.at(leg_theta, 0.0, leg_gradient)
-            y = torch.sub(leg_gradient, gradient).mul_(kappa).add_(leg.slope).sub_(slope)
-            self.inverse.add(leg_theta - theta, y)
-            theta, gradient, slope = leg_theta, leg_gradient, leg.slope
-        y = torch.sub(there.gradient, gradient).mul_(kappa).add_(there.slope).sub_(slope)
-        self.inverse.add(there.theta - theta, y)
+        for leg in legs[:-1] if terrain.objective.cheap else ():
+            seen = terrain.at(leg.theta, leg.loss, leg.gradient)
+            self._learn(leg.theta - theta, kappa, leg.gradient - gradient, seen.slope - slope)
+            theta, gradient, slope = leg.theta, leg.gradient, seen.slope
+        self._learn(there.theta - theta, kappa, there.gradient - gradient, there.slope - slope)
+
+    def _learn(self, s: Tensor, kappa: float, loss_part: Tensor, part: Tensor) -> None:
+        assert self.inverse is not None
+        self.inverse.add(s, part.add_(loss_part, alpha=kappa))
 
     def stiffness(self, terrain: Terrain, here: Position, there: Position) -> float:
         """κ ≥ ν: the multiplier of the best step that lets the loss rise by `rise`·L* at most.

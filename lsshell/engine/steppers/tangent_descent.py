@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.events import Corrected, Refused
-from lsshell.engine.levelset import Correction, LevelSet, correct
+from lsshell.engine.levelset import Leg, newton
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 from lsshell.engine.vectors import dot, norm
 
@@ -21,30 +23,54 @@ FIRST_STEP = 1e-3
 FIRST_CAP = 0.02
 
 
+@dataclass(frozen=True)
+class Share:
+    """How much residual is allowed: of the tolerance, and of the step's gain in R."""
+
+    of_tolerance: float
+    of_gain: float
+
+
+# Where the corrector ends; and where a point may be taken on the way, if R has come down.
+CORRECTED = Share(0.1, 0.1)
+TAKEN = Share(0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """d (p,): d·g = 0, d·r < 0, its length the step wished; n (p,): along which L is put right."""
+
+    tangent: Tensor
+    normal: Tensor
+
+
 class TangentDescent(Stepper):
     """Descends R by tangent directions d of the subclass's choice.
 
-    A trial point θ + αd, re-centred for the residual at θ, is brought back to
-    |L − L*| ≤ tolerance/10, and closer where the expected decrease of R is smaller than what the
-    residual is worth (ν per unit of loss). It is accepted where the Lagrangian
-    R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
-    The cap on ‖αd‖ follows the predictor's own error: the loss it left to the corrector, wanted
-    at `rise` (a share of L*).
+    A trial point θ + αd is moved along n by the residual at θ and by the rise of the loss that
+    the last step's tells to expect (it goes with the square of the length). Newton steps along n
+    bring it to |L − L*| ≤ tolerance/10, and closer where a tenth of the expected decrease of R is
+    less than the residual is worth (ν per unit of loss); it may be taken before that, within half
+    of the tolerance and a residual worth no more than the decrease. A point is accepted where
+    the Lagrangian R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
+    The cap on ‖αd‖ follows the predictor's own error: the rise of the loss, wanted at `rise` (a
+    share of L*).
     """
 
     rise: ClassVar[float]
 
     def __init__(self) -> None:
         self.cap: float | None = None
+        self.bend = 0.0  # rise of the loss over the squared length of the last step
 
     @abstractmethod
-    def direction(self, terrain: Terrain, here: Position) -> Tensor:
-        """A tangent descent direction d (p,): d·g = 0, d·r < 0; its length is the step wished."""
+    def direction(self, terrain: Terrain, here: Position) -> Direction:
+        """Where to go from here."""
 
     def accepted(
-        self, terrain: Terrain, here: Position, there: Position, correction: Correction
+        self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
     ) -> None:
-        """A step was taken; curvature can be learned from the corrector's trail."""
+        """A step was taken; curvature can be learned from what the corrector saw."""
 
     def forget(self) -> bool:
         """Drops what was learned; False where nothing was (then the walk has stalled)."""
@@ -62,39 +88,68 @@ class TangentDescent(Stepper):
                 )
 
     def _try(self, terrain: Terrain, here: Position) -> Position | None:
-        parts = here.split
-        d = self.direction(terrain, here)
-        slope = dot(d, parts.tangent)
+        direction = self.direction(terrain, here)
+        d, normal = direction.tangent, direction.normal
+        slope = dot(d, here.split.tangent)
         if not slope < 0.0:
             return None
         if self.cap is None:
             self.cap = FIRST_CAP * max(norm(here.theta), 1e-3)
-        alpha = self.cap / norm(d)
+        whole = norm(d)
+        alpha = self.cap / whole
         if terrain.sign > 0.0:  # climbing has no end of its own: only the cap bounds the step
             alpha = min(1.0, alpha)
-        square = norm(here.gradient) ** 2
+        normal_slope = dot(normal, here.gradient)
+        steep = normal * (dot(here.gradient, here.gradient) / normal_slope)
         for halvings in range(MAX_HALVINGS):
-            decrease = -alpha * slope
+            decrease, length = -alpha * slope, alpha * whole
             aim = self._aim(terrain, here, decrease)
-            recentre = (here.loss - aim.level) / square
-            trial = torch.add(here.theta, d, alpha=alpha).sub_(here.gradient, alpha=recentre)
-            within = self._within(terrain, here, decrease)
+            expected = self.bend * length**2
+            trial = torch.add(here.theta, d, alpha=alpha)
+            trial.sub_(normal, alpha=(here.loss - aim + expected) / normal_slope)
+            legs: list[Leg] = []
             try:
-                correction = correct(terrain.problem, aim, trial, within=within)
-                there = self._judge(terrain, here, correction, decrease, alpha * norm(d))
+                there = self._correct(terrain, here, trial, steep, aim, decrease, length, legs)
             except NotFiniteError:
                 there = None
             if there is not None:
-                self._adapt(terrain, here, correction, halvings)
-                self.accepted(terrain, here, there, correction)
+                rise = legs[0].loss - aim + expected
+                self.bend = rise / length**2
+                self._adapt(abs(rise) / terrain.level_set.level, length, halvings)
+                self.accepted(terrain, here, there, legs)
                 return there
-            terrain.listen(Refused(alpha * norm(d), "the loss or R did not come down"))
+            terrain.listen(Refused(length, "the loss or R did not come down"))
             alpha /= 2
         return None
 
+    def _correct(
+        self,
+        terrain: Terrain,
+        here: Position,
+        trial: Tensor,
+        normal: Tensor,
+        aim: float,
+        decrease: float,
+        length: float,
+        legs: list[Leg],
+    ) -> Position | None:
+        """The first acceptable point of the corrector's, which are put into `legs`."""
+        within = self._within(terrain, here, decrease, CORRECTED)
+        # A look at R costs a gradient or more where R is dear: then only at the corrector's end.
+        loose = self._within(terrain, here, decrease, TAKEN) if terrain.objective.cheap else within
+        for leg in newton(terrain.problem, aim, trial, normal=normal):
+            legs.append(leg)
+            residual = abs(leg.loss - aim)
+            if residual > max(loose, within):
+                continue
+            there = self._judge(terrain, here, leg, decrease, length, len(legs) - 1)
+            if there is not None or residual <= within:
+                return there
+        return None
+
     @staticmethod
-    def _aim(terrain: Terrain, here: Position, decrease: float) -> LevelSet:
-        """Where to centre: L*, or as near to it as half of the step's gain in R pays for.
+    def _aim(terrain: Terrain, here: Position, decrease: float) -> float:
+        """The loss to centre at: L*, or as near to it as half of the step's gain in R pays for.
 
         Moving the loss by δ costs ν·δ of R; under a wide tolerance that can be more than a step.
         """
@@ -102,29 +157,30 @@ class TangentDescent(Stepper):
         residual = level_set.residual(here.loss)
         cost = here.split.multiplier * residual
         share = min(1.0, 0.5 * decrease / cost) if cost > 0.0 else 1.0
-        return LevelSet(level_set.level + (1.0 - share) * residual, level_set.tolerance)
+        return level_set.level + (1.0 - share) * residual
 
-    def _within(self, terrain: Terrain, here: Position, decrease: float) -> float:
+    @staticmethod
+    def _within(terrain: Terrain, here: Position, decrease: float, share: Share) -> float:
         """How well to centre: what residual is left must be worth less than the step gains."""
         level, tolerance = terrain.level_set.level, terrain.level_set.tolerance
         floor = (1e-12 if here.theta.dtype == torch.float64 else 1e-6) * level
         worth = abs(here.split.multiplier)
-        wanted = 0.1 * decrease / worth if worth else tolerance
-        return min(tolerance / 10, max(wanted, floor))
+        wanted = share.of_gain * decrease / worth if worth else tolerance
+        return min(share.of_tolerance * tolerance, max(wanted, floor))
 
     def _judge(
         self,
         terrain: Terrain,
         here: Position,
-        correction: Correction,
+        leg: Leg,
         decrease: float,
-        rate: float,
+        length: float,
+        spent: int,
     ) -> Position | None:
         level_set = terrain.level_set
-        if not level_set.contains(correction.loss):
+        if not level_set.contains(leg.loss):
             return None
-        spent = len(correction.trail) - 1
-        there = terrain.at(correction.theta, correction.loss, correction.gradient, rate, spent)
+        there = terrain.at(leg.theta, leg.loss, leg.gradient, length, spent)
         lagrangian = there.value - here.value
         lagrangian += here.split.multiplier * (there.loss - here.loss)
         if lagrangian > -ARMIJO * decrease or there.value >= here.value:
@@ -133,11 +189,8 @@ class TangentDescent(Stepper):
             terrain.listen(Corrected(spent, abs(level_set.residual(there.loss))))
         return there
 
-    def _adapt(
-        self, terrain: Terrain, here: Position, correction: Correction, halvings: int
-    ) -> None:
-        rise = abs(correction.first_residual) / terrain.level_set.level
+    def _adapt(self, rise: float, length: float, halvings: int) -> None:
         factor = min(1.6, max(0.5, (self.rise / max(rise, 1e-9)) ** 0.5))
         if halvings:
             factor = min(factor, 0.7)
-        self.cap = factor * norm(correction.theta - here.theta)
+        self.cap = factor * length

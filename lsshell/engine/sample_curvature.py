@@ -1,0 +1,259 @@
+"""The loss's Gauss-Newton curvature on the examples that bend it most, in factored form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lsshell.engine.problem import Problem, Slot
+from lsshell.engine.seeds import generator
+
+EXAMPLES = 256
+# Principal directions of a layer's inputs that are kept where it has thrice as many.
+RANK = 64
+# Bytes that per-example gradients may take, and what they are made of; larger layers are left out.
+BUDGET = 1 << 30
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A linear layer at one position: the gradient of row i is δᵢ aᵢᵀ, and δᵢ for the bias.
+
+    a = inputs·basisᵀ: of many inputs their principal directions (in, rank), coordinates (k, rank).
+    """
+
+    weight: Slot
+    bias: Slot | None
+    inputs: Tensor
+    basis: Tensor | None
+    deltas: Tensor
+
+    @classmethod
+    def of(cls, weight: Slot, bias: Slot | None, inputs: Tensor, deltas: Tensor) -> Factored:
+        if inputs.shape[1] <= 3 * RANK:
+            return cls(weight, bias, inputs, None, deltas)
+        probes = torch.randn(len(inputs), RANK, generator=generator(0, "range finder"))
+        basis = inputs.T @ probes.to(inputs)
+        basis, _ = torch.linalg.qr(inputs.T @ (inputs @ basis))
+        return cls(weight, bias, inputs @ basis, basis, deltas)
+
+    @property
+    def size(self) -> int:
+        return self.weight.size + (self.bias.size if self.bias is not None else 0)
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of a product with J."""
+        outputs = self.deltas.shape[1]
+        return outputs * (self.inputs.numel() + (0 if self.basis is None else self.basis.numel()))
+
+    def kernel(self) -> Tensor:
+        inner = self.inputs @ self.inputs.T
+        if self.bias is not None:
+            inner += 1.0
+        return inner.mul_(self.deltas @ self.deltas.T)
+
+    def times(self, v: Tensor) -> Tensor:
+        weight = _view(v, self.weight)
+        moved = self.inputs @ (weight if self.basis is None else weight @ self.basis).T
+        if self.bias is not None:
+            moved += _view(v, self.bias)
+        return moved.mul_(self.deltas).sum(1)
+
+    def subtract_transposed(self, c: Tensor, v: Tensor) -> None:
+        weighted, weight = self.deltas * c[:, None], _view(v, self.weight)
+        if self.basis is None:
+            weight.addmm_(weighted.T, self.inputs, alpha=-1.0)
+        else:
+            weight.addmm_(weighted.T @ self.inputs, self.basis.T, alpha=-1.0)
+        if self.bias is not None:
+            _view(v, self.bias).sub_(weighted.sum(0))
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """A layer applied at many positions: per-example gradients (k, size), summed over those."""
+
+    slot: Slot
+    rows: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.slot.size
+
+    @property
+    def cost(self) -> int:
+        return self.rows.numel()
+
+    def kernel(self) -> Tensor:
+        return self.rows @ self.rows.T
+
+    def times(self, v: Tensor) -> Tensor:
+        return self.rows @ v[self.slot.offset : self.slot.offset + self.slot.size]
+
+    def subtract_transposed(self, c: Tensor, v: Tensor) -> None:
+        v[self.slot.offset : self.slot.offset + self.slot.size].addmv_(self.rows.T, c, alpha=-1.0)
+
+
+class SampleCurvature:
+    """∇²L ≈ JᵀJ, J (k, p) with rows √(λᵢ/N)·eᵢᵀ ∂f(xᵢ)/∂θ for the k examples of greatest curvature.
+
+    λᵢ, eᵢ: the leading eigenpair of the loss's Hessian in the outputs f(xᵢ). Near zero loss a few
+    hundred examples, each between two classes, carry most of the Gauss-Newton matrix. Kept as the
+    inputs a and output gradients δ of each nn.Linear, and as per-example gradients of each
+    nn.Conv2d; other parameters have no part in it. Coordinates of the k rows are those of the
+    eigenvectors of K = JJᵀ, so that (ρI + κJᵀJ)⁻¹ is diagonal in them (Woodbury):
+
+        (ρI + κJᵀJ)⁻¹ v = (v − Jᵀ(ρ/κ + K)⁻¹Jv)/ρ
+    """
+
+    def __init__(self, problem: Problem, examples: int = EXAMPLES) -> None:
+        self.problem = problem
+        self.count = min(examples, len(problem.x_train))
+        self.eigenvalues = torch.zeros(0, dtype=torch.float64)
+        self._modules = _covered(problem)
+        self._vectors = torch.zeros(0, 0, dtype=torch.float64)
+        self._layers: list[Factored | Explicit] = []
+        self._product = 0.0  # what one with J or Jᵀ costs, in gradients
+        self._owed = 0.0
+
+    def refresh(self, theta: Tensor) -> bool:
+        """Takes J at θ (p,): a forward pass over all examples, a backward pass over k of them.
+
+        False where it has no part in half of θ: then it is not worth its time.
+        """
+        problem = self.problem
+        if 2 * sum(q.numel() for m in self._modules for q in m.parameters()) < problem.p:
+            return False
+        chosen = self._most_curved(problem.outputs(theta, problem.x_train))
+        captured: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {m: [] for m in self._modules}
+
+        def capture(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            captured[module].append((inputs[0].detach(), output))
+            return output.clone()  # what follows may work in place
+
+        hooks = [m.register_forward_hook(capture) for m in self._modules]
+        try:
+            outputs = problem.network(problem.x_train[chosen])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        taken = [(m, *calls[0]) for m, calls in captured.items() if len(calls) == 1]
+        deltas = torch.autograd.grad(
+            outputs, [o for _, _, o in taken], self._roots(outputs.detach()), materialize_grads=True
+        )
+        self._layers, left = [], BUDGET
+        for (module, inputs, _), delta in zip(taken, deltas, strict=True):
+            layer, size = self._layer(module, inputs, delta, left)
+            self._layers += layer
+            left -= size
+        if 2 * sum(layer.size for layer in self._layers) < problem.p:
+            return False
+        kernel = torch.stack([layer.kernel() for layer in self._layers]).sum(0)
+        values, self._vectors = torch.linalg.eigh(kernel.to("cpu", torch.float64))
+        self.eigenvalues = values.clamp_(min=0.0)
+        n = len(problem.x_train)
+        self._product = sum(layer.cost for layer in self._layers) / (3 * n * problem.p)
+        self._spend(1 / 3 + self.count / n)
+        return True
+
+    def times(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Jv for each v (p,): (number, k), float64 on the CPU."""
+        moved = torch.stack([self._times(v) for v in vectors])
+        self._spend(len(vectors) * self._product)
+        return moved.to("cpu", torch.float64) @ self._vectors
+
+    def subtract_transposed(self, c: Tensor, v: Tensor) -> None:
+        """v ← v − Jᵀc, in place; c (k,) float64 on the CPU."""
+        c = (self._vectors @ c).to(v.device, v.dtype)
+        for layer in self._layers:
+            layer.subtract_transposed(c, v)
+        self._spend(self._product)
+
+    def _times(self, v: Tensor) -> Tensor:
+        total = self._layers[0].times(v)
+        for layer in self._layers[1:]:
+            total += layer.times(v)
+        return total
+
+    def _spend(self, gradients: float) -> None:
+        """Work is counted as the share of a gradient's operations that it takes."""
+        self._owed += gradients
+        whole = int(self._owed)
+        self.problem.gradients += whole
+        self._owed -= whole
+
+    def _most_curved(self, outputs: Tensor) -> Tensor:
+        """Indices (k,) of the examples of greatest trace of ∇²ℓ; evenly spread where all alike."""
+        if not self.problem.classification:
+            n = len(outputs)
+            return torch.arange(self.count, device=outputs.device) * n // self.count
+        q = outputs.to(self.problem.accumulate).softmax(1)
+        return (q * (1.0 - q)).sum(1).topk(self.count).indices.sort().values
+
+    def _roots(self, outputs: Tensor) -> Tensor:
+        """√(λᵢ/N)·eᵢ (k, outputs)."""
+        n = len(self.problem.x_train)
+        if not self.problem.classification:
+            # Alike in every output; the examples left out are stood for by those taken.
+            flat = outputs.reshape(len(outputs), -1)
+            return torch.full_like(outputs, (2.0 / (flat.shape[1] ** 2 * self.count)) ** 0.5)
+        q = outputs.to(self.problem.accumulate).softmax(1)
+        values, vectors = torch.linalg.eigh(torch.diag_embed(q) - q[:, :, None] * q[:, None, :])
+        lead = vectors[:, :, -1] * values[:, -1:].clamp(min=0.0).div(n).sqrt()
+        return lead.to(outputs.dtype)
+
+    def _layer(
+        self, module: nn.Module, inputs: Tensor, delta: Tensor, budget: int
+    ) -> tuple[list[Factored | Explicit], int]:
+        """The layer's part of J and the bytes that it takes; none where that is over the budget."""
+        slots = self.problem.slots_of(module)
+        weight, bias = slots["weight"], slots.get("bias")
+        if type(module) is nn.Linear and inputs.ndim == 2:
+            return [Factored.of(weight, bias, inputs, delta)], 0
+        positions = delta[0, 0].numel() if type(module) is nn.Conv2d else delta[0, ..., 0].numel()
+        seen = weight.size // weight.shape[0] * positions
+        size = self.count * max(weight.size, seen) * inputs.element_size()
+        if size > budget:
+            return [], 0
+        if type(module) is nn.Conv2d:
+            inputs, delta = _patches(module, inputs), delta.flatten(2)
+        else:
+            inputs, delta = inputs.flatten(1, -2).mT, delta.flatten(1, -2).mT
+        rows: list[Factored | Explicit]
+        rows = [Explicit(weight, torch.bmm(delta, inputs.mT).flatten(1))]
+        if bias is not None:
+            rows.append(Explicit(bias, delta.sum(2)))
+        return rows, size
+
+
+def _view(v: Tensor, slot: Slot) -> Tensor:
+    return v[slot.offset : slot.offset + slot.size].view(slot.shape)
+
+
+def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """What each output position sees: (k, in·height·width, positions)."""
+    padding = module.padding if isinstance(module.padding, tuple) else (0, 0)
+    return nn.functional.unfold(inputs, module.kernel_size, module.dilation, padding, module.stride)
+
+
+def _covered(problem: Problem) -> list[nn.Module]:
+    """Linear and plain convolution layers with trainable weights of their own."""
+    uses: dict[int, int] = {}
+    modules = list(problem.network.modules())
+    for m in modules:
+        for q in m.parameters(recurse=False):
+            uses[id(q)] = uses.get(id(q), 0) + 1
+    return [
+        m
+        for m in modules
+        if (type(m) is nn.Linear or (type(m) is nn.Conv2d and _plain(m)))
+        and all(q.requires_grad and uses[id(q)] == 1 for q in m.parameters(recurse=False))
+    ]
+
+
+def _plain(module: nn.Conv2d) -> bool:
+    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
