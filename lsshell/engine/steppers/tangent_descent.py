@@ -34,6 +34,8 @@ class Share:
 # Where the corrector ends; and where a point may be taken on the way, if R has come down.
 CORRECTED = Share(0.1, 0.1)
 TAKEN = Share(0.5, 1.0)
+# sin ∠(r, g) below which a walk may end at any step: no point is taken before it is centred.
+CENTRED = 0.03
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,20 @@ class TangentDescent(Stepper):
         within = self._within(terrain, here, decrease, CORRECTED)
         # A look at R costs a gradient or more where R is dear: then only at the corrector's end.
         loose = self._within(terrain, here, decrease, TAKEN) if terrain.objective.cheap else within
+        taken: Position | None = None
         for leg in newton(terrain.problem, aim, trial, normal=normal):
             legs.append(leg)
             residual = abs(leg.loss - aim)
             if residual > max(loose, within):
                 continue
             there = self._judge(terrain, here, leg, decrease, length, len(legs) - 1)
-            if there is not None or residual <= within:
+            if there is None and taken is not None:
+                legs.pop()
+                return taken
+            if residual <= within or (there is not None and there.split.sine > CENTRED):
                 return there
-        return None
+            taken = there
+        return taken
 
     @staticmethod
     def _aim(terrain: Terrain, here: Position, decrease: float) -> float:
