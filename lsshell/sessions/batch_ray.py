@@ -154,10 +154,6 @@ def _connected(address: str | None) -> Iterator[None]:
 
 def _require_answer(address: str) -> None:
     """Asks a process of its own, as Ray would try for minutes, and write about it all the while."""
-    import ray
-
-    if ray.is_initialized():
-        return
     if "://" in address:
         raise SessionError(
             f"{address} is not HOST:PORT: run the batch on a host of the cluster, with its address"
@@ -212,9 +208,9 @@ def _result(reference: Any, cancelled: threading.Event) -> Ended:
     except ray.exceptions.TaskCancelledError:
         return _failed("cancelled before it began")
     except ray.exceptions.OutOfMemoryError:
-        return _failed(f"its host was out of memory, {RETRIES + 1} times over")
+        return _failed(f"its host ran out of memory in each of {RETRIES + 1} attempts")
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
-        return _failed(f"its worker died {RETRIES + 1} times over")
+        return _failed(f"its worker died in each of {RETRIES + 1} attempts")
     except ray.exceptions.RayError as e:
         return _failed(f"Ray could not run it: {_last_line(e)}")
 
