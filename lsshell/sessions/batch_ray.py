@@ -40,6 +40,9 @@ try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
 except Exception as e:
     print(e)
+    while e.__cause__ is not None:
+        e = e.__cause__
+    print(str(e).strip().rpartition("\\n")[2])
     sys.exit(1)
 """
 
@@ -125,7 +128,7 @@ def _resources(cpus: int, gpus: float) -> str:
 
 
 def _about(count: int, cpus: int, gpus: float, hosts: int) -> str:
-    where = "this host" if hosts == 1 else f"{hosts} hosts"
+    where = f"{hosts} host{'s' * (hosts != 1)}"
     return f"Ray: up to {count} at a time on {where}, {_resources(cpus, gpus)} each"
 
 
@@ -177,7 +180,8 @@ def _require_answer(address: str) -> None:
             f" {address}` on one of its hosts tells more"
         ) from e
     if found.returncode != 0:
-        why = " ".join((found.stdout or found.stderr).split())
+        said = (found.stdout or found.stderr).splitlines()
+        why = ". ".join(dict.fromkeys(line.strip().rstrip(".") for line in said if line.strip()))
         raise SessionError(f"no Ray cluster to be used at {address}: {why}")
 
 
@@ -206,13 +210,16 @@ def _result(reference: Any, cancelled: threading.Event) -> Ended:
     try:
         return ray.get(reference)
     except ray.exceptions.TaskCancelledError:
-        return _failed("cancelled before it began")
+        return _failed("cancelled before it had ended")
     except ray.exceptions.OutOfMemoryError:
         return _failed(f"its host ran out of memory in each of {RETRIES + 1} attempts")
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
         return _failed(f"its worker died in each of {RETRIES + 1} attempts")
     except ray.exceptions.RayError as e:
-        return _failed(f"Ray could not run it: {_last_line(e)}")
+        why = _last_line(e)
+        if "No module named 'lsshell" in why:
+            why = "the worker's host has no lsshell, or not this version of it"
+        return _failed(f"Ray could not run it: {why}")
 
 
 def _run_job(job: Job, environment: Mapping[str, str], marker: Path, folder: Path) -> Ended:
@@ -241,8 +248,8 @@ def _run_job(job: Job, environment: Mapping[str, str], marker: Path, folder: Pat
 
 def _unseen(path: Path) -> str:
     return (
-        f"the host {socket.gethostname()} does not see {path} of this host: by Ray, the working"
-        " directory and the batch's folder must be on a file system that all hosts share"
+        f"the worker's host {socket.gethostname()} does not see {path}: the working directory and"
+        " the batch's folder must be on a file system that all hosts of the cluster share"
     )
 
 

@@ -54,23 +54,23 @@ def wait_for(found):
 def test_the_rows_are_those_of_the_local_engine(tmp_path, connected):
     good, bad = tmp_path / "good.lss", tmp_path / "bad.lss"
     good.write_text(f"{SETUP}walk --steps ${{steps}}\n")
-    bad.write_text("seed 1\nwalk\n")
+    bad.write_text("set k=1\nnonsense\n")
     rows, told = {}, []
     for name, engine in {"local": local_engine(2), "ray": ray_engine(say=told.append)}.items():
         jobs = plan([good, bad], {"steps": ["3"]}, tmp_path / name)
         rows[name] = run_batch(jobs, engine, folder=tmp_path / name)
         assert len(json.loads((tmp_path / name / "results.json").read_text())) == 2
     assert [row.ok for row in rows["ray"]] == [True, False]
-    assert "bad.lss:2: walk: " in rows["ray"][1].error
+    assert "bad.lss:2: unknown command nonsense" in rows["ray"][1].error
     for local, by_ray in zip(rows["local"], rows["ray"], strict=True):
         assert (by_ray.point, by_ray.error, by_ray.sha256) == (
             local.point,
             local.error,
             local.sha256,
         )
-    assert told == ["Ray: up to 2 at a time on this host, 1 CPU each"]
-    left = {file.name for file in (tmp_path / "ray").iterdir()}
-    assert left == {".batch.lock", "results.json", "good-steps=3", "bad-steps=3"}
+    assert told == ["Ray: up to 2 at a time on 1 host, 1 CPU each"]
+    left = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in rows]
+    assert left[0] == left[1]
 
 
 def test_a_cancelled_job_ends_at_a_valid_point_and_those_to_come_do_not_begin(tmp_path, connected):
@@ -168,7 +168,7 @@ def test_a_job_whose_worker_is_killed_is_run_again_and_the_terminal_hears_nothin
 def test_a_worker_that_does_not_see_the_folders_says_who_and_which(tmp_path):
     job = Job(tmp_path / "a.lss", {}, tmp_path / "out" / "a")
     ended = batch_ray._run_job(job, {}, tmp_path / "out" / ".ray-1", tmp_path)
-    assert f"the host {socket.gethostname()} does not see {tmp_path}/out" in ended.err
+    assert f"the worker's host {socket.gethostname()} does not see {tmp_path}/out" in ended.err
     (tmp_path / "marker").touch()
     ended = batch_ray._run_job(job, {}, tmp_path / "marker", tmp_path / "elsewhere")
     assert f"does not see {tmp_path}/elsewhere" in ended.err
