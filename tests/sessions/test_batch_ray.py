@@ -61,7 +61,7 @@ def test_the_rows_are_those_of_the_local_engine(tmp_path, connected):
         rows[name] = run_batch(jobs, engine, folder=tmp_path / name)
         assert len(json.loads((tmp_path / name / "results.json").read_text())) == 2
     assert [row.ok for row in rows["ray"]] == [True, False]
-    assert "bad.lss:2: unknown command nonsense" in rows["ray"][1].error
+    assert "bad.lss:2: nonsense: unknown command" in rows["ray"][1].error
     for local, by_ray in zip(rows["local"], rows["ray"], strict=True):
         assert (by_ray.point, by_ray.error, by_ray.sha256) == (
             local.point,
