@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
@@ -278,7 +278,10 @@ def batch(
     *scripts: Path,
     set_: Variables = (),
     matrix: Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    gpus: float | None = None,
     session: Path | None = None,
     json: Flag = False,
 ) -> int:
@@ -299,7 +302,16 @@ def batch(
     matrix
         A TOML file of variables, seed = [0, 1, 2]; every combination is run.
     jobs
-        How many at a time.
+        How many at a time (1; by Ray: as many as there is room for).
+    engine
+        local: processes on this machine. ray: tasks of Ray, each with its share of the CPUs, and
+        with a GPU where there are any; run again where a worker dies.
+    address
+        HOST:PORT of a Ray cluster, or auto on one of its hosts; the working directory and the
+        session's folder must be on a file system that its hosts share. Without: Ray on this
+        machine.
+    gpus
+        The share of a GPU that a job has by Ray, 0 to 1: 0 for none, 0.25 for four jobs on one.
     session
         The folder for the sessions and results.json (sessions/DATE-batch); to finish a batch
         that was stopped, give its folder.
@@ -313,17 +325,29 @@ def batch(
     from lsshell.interrupts import Interrupts
     from lsshell.printing import Printer
     from lsshell.sessions.batch import plan, read_matrix, results_table, run_batch
+    from lsshell.sessions.batch_local import local_engine
+    from lsshell.sessions.batch_ray import ray_engine
     from lsshell.sessions.batch_record import RESULTS, Row
     from lsshell.sessions.errors import CommandError, SessionError
     from lsshell.sessions.journal import new_folder, sessions_root
     from lsshell.sessions.language import assignment
 
-    if not scripts or jobs < 1:
+    if not scripts or (jobs is not None and jobs < 1):
         _complain("batch needs at least one script, and --jobs at least 1")
+        return WRONG_USAGE
+    if engine == "local" and (address is not None or gpus is not None):
+        _complain("--address and --gpus are for --engine ray")
+        return WRONG_USAGE
+    if gpus is not None and not 0 <= gpus <= 1:
+        _complain("--gpus must be from 0 to 1")
         return WRONG_USAGE
     printer, cancelled = Printer(), threading.Event()
     ended: list[Row] = []
     try:
+        if engine == "local":
+            workers = local_engine(jobs or 1)
+        else:
+            workers = ray_engine(address=address, at_a_time=jobs, gpus=gpus, say=printer.notice)
         folder = session or new_folder(sessions_root(), "batch")
         variables = {name: [value] for name, value in map(assignment, set_)}
         planned = plan(scripts, variables | (read_matrix(matrix) if matrix else {}), folder)
@@ -343,7 +367,7 @@ def batch(
         with Interrupts(cancelled.set).watched():
             rows = run_batch(
                 planned,
-                workers=jobs,
+                workers,
                 folder=folder,
                 begun=begun,
                 finished=finished,

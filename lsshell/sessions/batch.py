@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lsshell.sessions.batch_engine import Ended, Engine
 from lsshell.sessions.batch_record import BatchRecord, Job, Row, not_ended
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.tables import number, table
@@ -61,33 +58,33 @@ def plan(scripts: Sequence[Path], matrix: Mapping[str, Sequence[str]], folder: P
 
 def run_batch(
     jobs: Sequence[Job],
+    engine: Engine,
     *,
-    workers: int,
     folder: Path,
     begun: Callable[[list[Row]], None] = lambda done: None,
     finished: Callable[[Row], None] = lambda row: None,
     cancelled: threading.Event | None = None,
 ) -> list[Row]:
-    """Runs those of the jobs that are not done, `workers` at a time, and gives the rows of all.
+    """Runs those of the jobs that are not done, by the workers of `engine`; gives the rows of all.
 
     `begun` is told the rows of what is done already, `finished` each new one. A failed job does
-    not stop the others. CPU threads are shared out among the workers. The rows, in the order of
-    the jobs, are also written to `folder`/results.json as they come, before those of other jobs
-    that it holds. Cancelling ends the running ones by an interrupt, at a valid point of their
-    sessions; where this process is killed, each ends after its command under way, as it then has
-    nobody to tell of it. Raises SessionError where another batch runs in the folder.
+    not stop the others. The rows, in the order of the jobs, are also written to
+    `folder`/results.json as they come, before those of other jobs that it holds. Cancelling ends
+    the running ones by an interrupt, at a valid point of their sessions. Raises SessionError where
+    another batch runs in the folder, or the engine has no workers.
     """
     cancelled = cancelled or threading.Event()
     lock = threading.Lock()
-    threads = max(1, (os.cpu_count() or 1) // workers)
 
     with BatchRecord(folder, jobs) as record:
         rows = [record.done(job) for job in jobs]
         done = [row for row in rows if row is not None]
         record.put(*done)
         begun(done)
+        if len(done) == len(jobs):
+            return done
 
-        def work(index: int) -> None:
+        def work(index: int, run: Callable[[Job], Ended]) -> None:
             if rows[index] is not None or cancelled.is_set():
                 return
             row = not_ended(jobs[index])
@@ -98,45 +95,29 @@ def run_batch(
             except SessionError as e:
                 row = replace(row, error=str(e))
             else:
-                row = _run(jobs[index], row, threads, cancelled)
+                row = _row_of(row, run(jobs[index]))
             with lock:
                 rows[index] = row
                 record.put(row)
                 finished(row)
 
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, range(len(jobs))))
+        with (
+            engine(folder, len(jobs), cancelled) as workers,
+            ThreadPoolExecutor(workers.count) as pool,
+        ):
+            list(pool.map(lambda index: work(index, workers.run), range(len(jobs))))
     return [row for row in rows if row is not None]
 
 
-def _run(job: Job, row: Row, threads: int, cancelled: threading.Event) -> Row:
+def _row_of(row: Row, ended: Ended) -> Row:
     """The job's row, as it is when the job has ended."""
-    words = [sys.executable, "-m", "lsshell", "run", str(job.script), "--json"]
-    words += ["--session", str(job.folder)]
-    for name, value in job.variables.items():
-        words += ["--set", f"{name}={value}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    began = time.monotonic()
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    watcher = threading.Thread(target=_interrupt_when, args=(process, cancelled), daemon=True)
-    watcher.start()
-    out, err = process.communicate()
-    seconds = round(time.monotonic() - began, 2)
-    point, error = _last_point(out)
-    if process.returncode == 0:
-        return replace(row, ok=True, seconds=seconds, point=point, error=None)
+    point, error = _last_point(ended.out)
+    row = replace(row, seconds=ended.seconds, point=point)
+    if ended.code == 0:
+        return replace(row, ok=True, error=None)
     if error is None:
-        error = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
-    return replace(row, seconds=seconds, point=point, error=error)
-
-
-def _interrupt_when(process: subprocess.Popen[str], cancelled: threading.Event) -> None:
-    while process.poll() is None:
-        if cancelled.wait(0.2):
-            process.terminate()
-            return
+        error = (ended.err.strip().splitlines() or [f"ended with code {ended.code}"])[-1]
+    return replace(row, error=error)
 
 
 def _last_point(out: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
-from lsshell.sessions.journal import SCRIPT, STEPS, Entry, Record, read_record
+from lsshell.sessions.journal import SCRIPT, STEPS, Entry, Record, read_record, refuse_occupied
 from lsshell.sessions.language import assignment, split_words, spoken
 from lsshell.sessions.session import Session, read_lines
 from lsshell.sessions.whole_file import write_whole
@@ -104,28 +104,14 @@ class BatchRecord:
         return _row_of_session(job)
 
     def make_room(self, job: Job) -> None:
-        """Moves what an earlier run left in the job's folder aside, to NAME.cut-off-1 (-2, …).
+        """Moves what an earlier run left in the job's folder aside (see `move_aside`).
 
-        In a folder that held no batch nothing is moved. Raises SessionError where the session is
-        open in another process, or cannot be moved.
+        In a folder that held no batch nothing is moved: SessionError, where it is occupied.
         """
-        folder = job.folder
-        if not self._known or not folder.exists():
-            return
-        names = (f"{folder.name}.cut-off-{k}" for k in itertools.count(1))
-        aside = next(a for name in names if not (a := folder.with_name(name)).exists())
-        try:
-            if (folder / ".lock").exists():
-                with FileLock(folder / ".lock", timeout=0):
-                    pass
-            folder.rename(aside)
-        except Timeout as e:
-            raise SessionError(
-                f"the session {folder} is still open in another process: let that end, or end it,"
-                " and run the batch again"
-            ) from e
-        except OSError as e:
-            raise SessionError(f"{folder} cannot be moved to {aside}: {e.strerror}") from e
+        if self._known:
+            move_aside(job.folder)
+        else:
+            refuse_occupied(job.folder)
 
     def put(self, *rows: Row) -> None:
         """Writes rows; each replaces the one of the same session folder."""
@@ -134,6 +120,30 @@ class BatchRecord:
         order = sorted(self._rows, key=lambda name: self._place.get(name, last))
         text = json.dumps([asdict(self._rows[name]) for name in order], indent=1)
         write_whole(self._file, f"{text}\n".encode())
+
+
+def move_aside(folder: Path, *, wait: float = 0.0) -> None:
+    """Renames a job's folder, where there is one, to NAME.cut-off-1 (-2, …).
+
+    Raises SessionError where its session is open in another process, and still so after `wait`
+    seconds, or cannot be moved.
+    """
+    if not folder.exists():
+        return
+    names = (f"{folder.name}.cut-off-{k}" for k in itertools.count(1))
+    aside = next(a for name in names if not (a := folder.with_name(name)).exists())
+    try:
+        if (folder / ".lock").exists():
+            with FileLock(folder / ".lock", timeout=wait):
+                pass
+        folder.rename(aside)
+    except Timeout as e:
+        raise SessionError(
+            f"the session {folder} is still open in another process: let that end, or end it,"
+            " and run the batch again"
+        ) from e
+    except OSError as e:
+        raise SessionError(f"{folder} cannot be moved to {aside}: {e.strerror}") from e
 
 
 def _read_rows(file: Path) -> list[Row]:

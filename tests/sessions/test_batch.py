@@ -12,8 +12,10 @@ from dataclasses import asdict, replace
 import pytest
 from filelock import FileLock
 
-from lsshell.sessions import batch
+from lsshell.sessions import batch_local
 from lsshell.sessions.batch import Job, plan, read_matrix, results_table, run_batch
+from lsshell.sessions.batch_engine import Ended
+from lsshell.sessions.batch_local import local_engine
 from lsshell.sessions.batch_record import BatchRecord, not_ended
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.points import point_values
@@ -57,7 +59,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path):
     bad.write_text("data iris\nwalk\n")
     jobs = plan([bad], {}, tmp_path / "out") + plan([good], {"seed": ["1", "2"]}, tmp_path / "out")
     finished = []
-    rows = run_batch(jobs, workers=2, folder=tmp_path / "out", finished=finished.append)
+    rows = run_batch(jobs, local_engine(2), folder=tmp_path / "out", finished=finished.append)
     assert [r.ok for r in rows] == [False, True, True]
     assert "bad.lss:2: walk: no network yet" in rows[0].error
     assert rows[1].point["step"] == 3
@@ -82,7 +84,7 @@ def test_the_command_exits_with_one_if_any_failed(tmp_path):
 
 def test_a_script_that_cannot_start_is_a_failed_row(tmp_path):
     jobs = [Job(tmp_path / "none.lss", {}, tmp_path / "out" / "none")]
-    (row,) = run_batch(jobs, workers=1, folder=tmp_path / "out")
+    (row,) = run_batch(jobs, local_engine(), folder=tmp_path / "out")
     assert not row.ok
     assert "no script" in row.error
 
@@ -206,13 +208,13 @@ def ran(monkeypatch):
     """The jobs that were run, in place of running them: each ends well at once."""
     jobs = []
 
-    def run(job, row, *rest):
+    def run(job, **rest):
         jobs.append(job)
         job.folder.mkdir()
         (job.folder / "session.lss").write_text("seed 1\n#= seed=1\n")
-        return replace(row, ok=True, seconds=1.5, error=None)
+        return Ended(0, "", "", 1.5)
 
-    monkeypatch.setattr(batch, "_run", run)
+    monkeypatch.setattr(batch_local, "run_process", run)
     return jobs
 
 
@@ -227,7 +229,7 @@ def run(script, out, **matrix):
     """A batch of one script; gives its rows, and those that it says are done already."""
     done = []
     jobs = plan([script], matrix, out)
-    return run_batch(jobs, workers=1, folder=out, begun=done.extend), done
+    return run_batch(jobs, local_engine(), folder=out, begun=done.extend), done
 
 
 def test_jobs_not_asked_for_now_stay_on_record(tmp_path, script, ran):
@@ -295,7 +297,10 @@ def test_what_failed_is_run_again_and_what_it_left_is_never_lost(tmp_path, scrip
 def test_a_session_that_is_no_batchs_is_not_moved(tmp_path):
     out = tmp_path / "out"
     talk(out / "walk", "seed 3").close()
-    with BatchRecord(out, []) as record:
+    with (
+        BatchRecord(out, []) as record,
+        pytest.raises(SessionError, match="holds a session already"),
+    ):
         record.make_room(Job(tmp_path / "walk.lss", {}, out / "walk"))
     assert (out / "walk" / "session.lss").exists()
 
@@ -306,13 +311,13 @@ def test_a_session_that_is_open_elsewhere_fails_and_the_others_run(tmp_path, scr
     with BatchRecord(out, jobs) as record:
         record.put(not_ended(jobs[0]))
     session = talk(jobs[0].folder, "seed 1\ndata iris")
-    rows = run_batch(jobs, workers=1, folder=out)
+    rows = run_batch(jobs, local_engine(), folder=out)
     session.close()
     assert [r.ok for r in rows] == [False, True]
     assert "still open in another process" in rows[0].error
     assert "run the batch again" in rows[0].error
     assert jobs[0].folder.exists()
-    assert all(r.ok for r in run_batch(jobs, workers=1, folder=out))
+    assert all(r.ok for r in run_batch(jobs, local_engine(), folder=out))
     assert [j.variables["seed"] for j in ran] == ["2", "1"]
 
 
@@ -382,7 +387,7 @@ def test_a_session_that_ended_well_is_done_though_its_batch_wrote_no_row(tmp_pat
     assert row.point == point
     assert 0 <= row.seconds < 60
     assert row.sha256 == not_ended(job).sha256
-    assert run_batch([job], workers=1, folder=job.folder.parent) == [row]
+    assert run_batch([job], local_engine(), folder=job.folder.parent) == [row]
     assert rows_of(job.folder.parent) == [asdict(row)]
 
 
