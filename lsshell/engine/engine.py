@@ -48,6 +48,7 @@ from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
 from lsshell.engine.walk import INTERRUPTED, Until, walk
+from lsshell.engine.wandering import WanderRequest, WanderResult, wander
 
 MOST_WEIGHT = 1e12
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -476,6 +477,16 @@ class Engine:
         last = self._finish(end.position, sign > 0)
         self.listen(Stopped(end.reason))
         return WalkResult(start, last, end.steps, end.refused, end.reason, self.theta_hash())
+
+    def wander(self, request: WanderRequest) -> WanderResult:
+        """A geodesic or a random walk from the current point; see `wandering.wander`."""
+        return wander(self, request)
+
+    def level_set_here(self) -> LevelSet:
+        """The level set at hand; before one is fixed, that through here, within 0.01·L*."""
+        if self.level_set is not None:
+            return self.level_set
+        return _level_set(self.ready().loss(self.problem_theta()), None)
 
     def _check(self, request: WalkRequest) -> None:
         if request.method not in STEPPERS:
