@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsshell.engine.bridging import BridgeRequest, BridgeResult, bridge
 from lsshell.engine.checkpoints import (
     Checkpoint,
     apply_checkpoint,
@@ -21,6 +22,11 @@ from lsshell.engine.checkpoints import (
     write_checkpoint,
 )
 from lsshell.engine.comparison import Trained, weight_decay_sweep
+from lsshell.engine.continuation import (
+    ContinuationRequest,
+    ContinuationResult,
+    regularization_path,
+)
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError
@@ -481,6 +487,14 @@ class Engine:
     def wander(self, request: WanderRequest) -> WanderResult:
         """A geodesic or a random walk from the current point; see `wandering.wander`."""
         return wander(self, request)
+
+    def bridge(self, request: BridgeRequest) -> BridgeResult:
+        """A path on the level set between two points of it; see `bridging.bridge`."""
+        return bridge(self, request)
+
+    def regularization_path(self, request: ContinuationRequest) -> ContinuationResult:
+        """Follows the constrained minimum of R as L* varies; see `continuation`."""
+        return regularization_path(self, request)
 
     def level_set_here(self) -> LevelSet:
         """The level set at hand; before one is fixed, that through here, within 0.01·L*."""

@@ -290,7 +290,7 @@ class Geodesic:
 
 
 class RandomWalk:
-    """A Markov chain on the level set that leaves its surface measure unchanged: uniform in the end.
+    """A Markov chain on the level set that leaves its surface measure unchanged: uniform at last.
 
     Zappa, Holmes-Cerf & Goodman 2018 ("Monte Carlo on manifolds"): propose y = x + v − s·n(x), v
     Gaussian in the tangent space with standard deviation σ in each direction, L(y) = L*; with v'
