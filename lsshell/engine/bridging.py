@@ -146,14 +146,15 @@ class String:
 
     def _onto(self, trial: Tensor) -> tuple[Tensor, Tensor]:
         """The shortest way onto the level set, or down to it by L-BFGS where that is far."""
-        if self.spent >= self.budget:
+        left = self.budget - self.spent
+        if left <= 0:
             raise NoPath(f"{self.budget} gradients are spent")
         tolerance = self.level_set.tolerance
         try:
             found = correct(self.problem, self.level_set, trial, within=tolerance / 10)
             if found.converged:
                 return found.theta, found.gradient
-            theta, _ = move_to(self.problem, self.level_set, trial)
+            theta, _ = move_to(self.problem, self.level_set, trial, budget=min(1000, left))
         except (LevelNotReached, NotFiniteError) as e:
             raise NoPath("a point between could not be brought to the level") from e
         return theta, self.problem.loss_and_gradient(theta)[1]

@@ -50,7 +50,9 @@ class Excursion:
                 raise EngineError(f"--{name} must be above 0")
         level_set = engine.level_set_here()
         terrain = Terrain(problem, level_set, engine.sum, 1.0, engine.listen)
+        spent = problem.gradients
         here = engine._position(terrain, theta)
+        problem.gradients = spent + 1  # R is a measure here
         if norm(here.gradient) == 0.0:
             raise EngineError("∇L is zero here: the level set has no tangent space at this point")
         if engine.level_set is None:

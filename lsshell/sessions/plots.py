@@ -31,12 +31,19 @@ _AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
         lambda p: _log10(p.implied_weight_decay),
     ),
 }
+NEAR_A_MINIMUM = 178.0  # degrees between ∇L and ∇R
 # Relative values of these mean nothing: they are zero at the start, or of any sign.
 NOT_RELATIVE = ("random", "distance")
 
 
 def _log10(value: float | None) -> float | None:
     return math.log10(value) if value is not None and value > 0.0 else None
+
+
+def _equivalent_decay(point: Point) -> float | None:
+    """1/ν where it means something: near a constrained minimum."""
+    near = point.angle_deg is not None and point.angle_deg >= NEAR_A_MINIMUM
+    return point.implied_weight_decay if near else None
 
 
 @dataclass(frozen=True)
