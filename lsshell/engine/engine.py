@@ -40,6 +40,7 @@ from lsshell.engine.events import (
     Stopped,
     silent,
 )
+from lsshell.engine.excursion import MOST_MEASURED, MOST_RECORDED
 from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
 from lsshell.engine.networks import build_network
 from lsshell.engine.path import Path, Point
@@ -70,7 +71,7 @@ PAPER_STEPS = {
     "cifar10-conv": 20_000,
 }
 DEFAULT_STEPS = 400
-MOST_RECORDED, MOST_MEASURED, MOST_PROJECTED = 500, 100, 1000
+MOST_PROJECTED = 1000
 
 
 @dataclass(frozen=True)
