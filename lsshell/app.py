@@ -52,6 +52,10 @@ RATE_OVER = 2.0  # seconds that gradients per second are averaged over
 PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
 _TITLES = {"regularizers": "regularisers", "replayed": "replay"}
 LEAST_SIZE = (60, 20)
+# What is asked about before it is left.
+LONG = (
+    "walk", "train", "compare", "source", "replay", "wander", "bridge", "regularization-path",
+)  # fmt: skip
 DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "ansi-dark"
 
 
@@ -563,7 +567,7 @@ class LsshellApp(App[int]):
         from lsshell.screens.quit import Quit
 
         job = self.worker.running
-        if job is not None and job.word in ("walk", "train", "compare", "source", "replay"):
+        if job is not None and job.word in LONG:
             self.push_screen(Quit(f"`{job.text}`"), self._leave)
         else:
             self._leave(True)

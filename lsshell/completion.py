@@ -112,6 +112,8 @@ def _known(name: str, position: int, session: Session | None) -> Iterator[str]:
 
     if position == 1 and name == "reg":
         yield from ("on", "off")
+    if position <= 1 and name == "bridge":
+        yield from _places(session)
     if position:
         return
     if name == "data":
@@ -119,11 +121,16 @@ def _known(name: str, position: int, session: Session | None) -> Iterator[str]:
     elif name == "model":
         yield from NETWORKS
     elif name == "goto":
-        yield from ("start", "end", "best")
-        if session is not None and session.has_engine:
-            yield from session.engine.path.branches()
+        yield from _places(session)
     elif name == "device":
         yield from ("cpu", "cuda", "mps")
+
+
+def _places(session: Session | None) -> Iterator[str]:
+    """Names of points: what `goto` takes."""
+    yield from ("start", "end", "best")
+    if session is not None and session.has_engine:
+        yield from session.engine.path.branches()
 
 
 def _regularizers() -> tuple[str, ...]:

@@ -25,7 +25,7 @@ INSTEAD = frozenset(("goto", "undo"))  # ... these end it; all others wait until
 # What is left of a paused walk is no more once one of these has been done.
 ENDS_A_WALK = INSTEAD | frozenset(
     ("walk", "level", "load", "train", "model", "data", "dtype", "device", "source", "new",
-     "resume", "replay")
+     "resume", "replay", "wander", "bridge", "regularization-path")
 )  # fmt: skip
 
 

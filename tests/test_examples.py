@@ -57,6 +57,23 @@ def test_the_other_examples_run(tmp_path, name):
     assert found["walk"]["steps"] > 0
 
 
+@pytest.mark.parametrize("name", ["wander", "bridge", "regularization-path"])
+def test_the_examples_of_wandering_stay_on_their_level_sets(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    session = Session(tmp_path / "s")
+    reasons = {}
+    for line in read_lines(EXAMPLES / f"{name}.lss"):
+        outcome = session.execute(line)
+        assert outcome is None or outcome.ok, str(outcome.failure)
+        if outcome is not None and outcome.command == name:
+            reasons[name] = outcome.reply.values["reason"]
+    assert reasons[name].endswith(("steps taken", "reached", "found"))
+    points = [p for p in session.engine.path.traversal() if p.level is not None]
+    session.close()
+    assert len(points) > 12
+    assert all(abs(p.loss - p.level) <= p.tolerance for p in points)
+
+
 def test_the_batch_example_runs_with_its_variables(tmp_path):
     session = Session(tmp_path / "s", variables={"seed": "0", "regularizer": "l2"})
     for line in read_lines(EXAMPLES / "seeds.lss"):

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Engine", "EngineError", "WalkRequest"]
+__all__ = [
+    "BridgeRequest",
+    "ContinuationRequest",
+    "Engine",
+    "EngineError",
+    "WalkRequest",
+    "WanderRequest",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Imports torch only when something that needs it is asked for."""
-    if name in ("Engine", "WalkRequest"):
-        from lsshell.engine import engine
-
-        return getattr(engine, name)
     if name == "EngineError":
         from lsshell.engine.errors import EngineError
 
         return EngineError
+    if name in __all__:
+        from lsshell.engine import engine
+
+        return getattr(engine, name)
     raise AttributeError(name)

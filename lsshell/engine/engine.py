@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsshell.engine.bridging import BridgeRequest, BridgeResult, bridge
 from lsshell.engine.checkpoints import (
     Checkpoint,
     apply_checkpoint,
@@ -21,6 +22,11 @@ from lsshell.engine.checkpoints import (
     write_checkpoint,
 )
 from lsshell.engine.comparison import Trained, weight_decay_sweep
+from lsshell.engine.continuation import (
+    ContinuationRequest,
+    ContinuationResult,
+    regularization_path,
+)
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError
@@ -34,6 +40,7 @@ from lsshell.engine.events import (
     Stopped,
     silent,
 )
+from lsshell.engine.excursion import MOST_MEASURED, MOST_RECORDED
 from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
 from lsshell.engine.networks import build_network
 from lsshell.engine.path import Path, Point
@@ -48,6 +55,7 @@ from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
 from lsshell.engine.walk import INTERRUPTED, Until, walk
+from lsshell.engine.wandering import WanderRequest, WanderResult, wander
 
 MOST_WEIGHT = 1e12
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -63,7 +71,7 @@ PAPER_STEPS = {
     "cifar10-conv": 20_000,
 }
 DEFAULT_STEPS = 400
-MOST_RECORDED, MOST_MEASURED, MOST_PROJECTED = 500, 100, 1000
+MOST_PROJECTED = 1000
 
 
 @dataclass(frozen=True)
@@ -476,6 +484,24 @@ class Engine:
         last = self._finish(end.position, sign > 0)
         self.listen(Stopped(end.reason))
         return WalkResult(start, last, end.steps, end.refused, end.reason, self.theta_hash())
+
+    def wander(self, request: WanderRequest) -> WanderResult:
+        """A geodesic or a random walk from the current point; see `wandering.wander`."""
+        return wander(self, request)
+
+    def bridge(self, request: BridgeRequest) -> BridgeResult:
+        """A path on the level set between two points of it; see `bridging.bridge`."""
+        return bridge(self, request)
+
+    def regularization_path(self, request: ContinuationRequest) -> ContinuationResult:
+        """Follows the constrained minimum of R as L* varies; see `continuation`."""
+        return regularization_path(self, request)
+
+    def level_set_here(self) -> LevelSet:
+        """The level set at hand; before one is fixed, that through here, within 0.01·L*."""
+        if self.level_set is not None:
+            return self.level_set
+        return _level_set(self.ready().loss(self.problem_theta()), None)
 
     def _check(self, request: WalkRequest) -> None:
         if request.method not in STEPPERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Curve = Literal["test-loss", "test-accuracy", "regularizers", "loss", "angle"]
 Plot = Literal["test-loss", "test-accuracy", "regularizers", "loss", "angle", "path"]
-Axis = Literal["steps", "gradients", "length", "l2"]
+Axis = Literal["steps", "gradients", "length", "l2", "level", "weight-decay"]
 Shade = Literal["step", "test-loss"]
 
 _AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
@@ -24,9 +25,25 @@ _AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
     "gradients": ("gradients", lambda p: p.gradients),
     "length": ("path length ‖Δθ‖", lambda p: p.length),
     "l2": ("‖θ‖²", lambda p: p.regularizers.get("l2")),
+    "level": ("log₁₀ L*", lambda p: _log10(p.level)),
+    "weight-decay": (
+        "log₁₀ λ, the implied weight decay 1/ν",
+        lambda p: _log10(p.implied_weight_decay),
+    ),
 }
+NEAR_A_MINIMUM = 178.0  # degrees between ∇L and ∇R
 # Relative values of these mean nothing: they are zero at the start, or of any sign.
 NOT_RELATIVE = ("random", "distance")
+
+
+def _log10(value: float | None) -> float | None:
+    return math.log10(value) if value is not None and value > 0.0 else None
+
+
+def _equivalent_decay(point: Point) -> float | None:
+    """1/ν where it means something: near a constrained minimum."""
+    near = point.angle_deg is not None and point.angle_deg >= NEAR_A_MINIMUM
+    return point.implied_weight_decay if near else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from lsshell.sessions.errors import SessionError
 from lsshell.sessions.journal import SCRIPT, Entry, Record, read_record
 from lsshell.sessions.reply import Outcome
-from lsshell.sessions.results import flatten
+from lsshell.sessions.results import extent, flatten
 from lsshell.sessions.session import Session, header, threads_kept_on_failure, use_threads
 
 # Everything in the header that decides whether results are the same bit for bit.
@@ -170,7 +170,7 @@ def _cut_as(entry: Entry, session: Session) -> Iterator[None]:
     """A command that did not end by itself takes as many steps (or epochs) again, and says so."""
     results = entry.results or {}
     if _cut_short(results):
-        session.step_limit = results.get("steps", results.get("epochs"))
+        session.step_limit = extent(results)
         session.cut_reason = results["reason"]
     try:
         yield

@@ -23,6 +23,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def extent(results: Mapping[str, Any]) -> Any:
+    """How far a command came: sweeps, steps or epochs, by what its results count; else None."""
+    return results.get("sweeps", results.get("steps", results.get("epochs")))
+
+
 def result_lines(values: Mapping[str, Any]) -> list[str]:
     """`#=` lines for a command's results, one for each top-level name that holds several."""
     flat = flatten(values)

@@ -36,6 +36,7 @@ from lsshell.sessions.language import (
     spoken,
 )
 from lsshell.sessions.reply import Outcome, Reply
+from lsshell.sessions.results import extent
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
@@ -194,7 +195,7 @@ class Session:
     def _recorded(self, reply: Reply) -> Mapping[str, Any]:
         """What goes into the script; what a replay cuts short says why, to be cut short again."""
         checked = reply.checked
-        taken = checked.get("steps", checked.get("epochs"))
+        taken = extent(checked)
         if self.cut_reason is None or reply.interrupted or taken != self.step_limit:
             return checked
         return {**checked, "reason": self.cut_reason}

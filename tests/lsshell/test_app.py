@@ -671,7 +671,7 @@ async def test_keys_change_scale_axis_colour_measure_and_layout(tmp_path):
         assert plots.shade == "step"
         assert plots.big.what == "test-accuracy"
         assert plots.has_class("grid") and not plots.has_class("focus")
-        await app.press("l", "x", "x", "x", "c", "a", "g")
+        await app.press("l", *"xxxxx", "c", "a", "g")
         await app.idle()
         assert not plots.big.logarithmic
         assert (plots.axis, plots.shade, plots.big.what) == ("steps", "test-loss", "test-loss")

@@ -48,7 +48,7 @@ def test_the_beginning_of_a_command_offers_those_that_begin_so() -> None:
 
 def test_help_offers_commands() -> None:
     assert offered("help ") == list(VOCABULARY.commands)
-    assert offered("help wa") == ["walk"]
+    assert offered("help wal") == ["walk"]
 
 
 def test_a_completion_replaces_the_word_at_the_cursor_only() -> None:
@@ -165,6 +165,8 @@ def test_goto_offers_places_and_the_branches_walked() -> None:
         assert outcome.ok
     assert offered("goto ", session) == ["start", "end", "best", "main", "uphill"]
     assert offered("goto up", session) == ["uphill"]
+    assert offered("bridge ma", session) == ["main"]
+    assert offered("bridge main up", session) == ["uphill"]
 
 
 def test_completing_imports_neither_torch_nor_scikit_learn_nor_matplotlib() -> None:

@@ -18,6 +18,7 @@ class Stop:
 
     def __enter__(self):
         self.before, self.problem.cancelled = self.problem.cancelled, self.asked
+        return self
 
     def __exit__(self, *error):
         self.problem.cancelled = self.before

@@ -25,8 +25,10 @@ class WeightedSum:
         return all(regularizer.cheap for regularizer, _ in self.terms.values())
 
     def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
-        """R(θ); ∇R(θ) (p,) overwrites `out`."""
+        """R(θ); ∇R(θ) (p,) overwrites `out`. Both are 0 where nothing is on."""
         total, scratch = 0.0, None
+        if not self.terms:
+            out.zero_()
         for k, (regularizer, weight) in enumerate(self.terms.values()):
             if k == 0:
                 total = weight * regularizer.value_and_gradient(theta, out)

@@ -7,6 +7,7 @@ from lsshell.sessions.commands import (  # noqa: F401 - register
     problem,
     views,
     walking,
+    wandering,
 )
 from lsshell.sessions.vocabulary import VOCABULARY
 

@@ -47,7 +47,7 @@ def plot(
         (the residual in units of the tolerance), angle (between ∇L and ∇R), path (the kept
         points in their first two principal components).
     x
-        What to draw against: steps, gradients, length, or l2.
+        What to draw against: steps, gradients, length, l2, level (L*) or weight-decay (λ = 1/ν).
     colour
         path: colour by step or by test loss.
     log
