@@ -21,22 +21,26 @@ from lsshell.engine.checkpoints import (
     write_checkpoint,
 )
 from lsshell.engine.comparison import Trained, weight_decay_sweep
+from lsshell.engine.convergence import Convergence, StepLog
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.device_memory import device_memory
-from lsshell.engine.errors import EngineError
+from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
 from lsshell.engine.events import (
     Kept,
     Listener,
+    Located,
     Measured,
+    Noticed,
     Progress,
     Started,
     Stepped,
     Stopped,
     silent,
 )
-from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
+from lsshell.engine.levelset import Correction, LevelNotReached, LevelSet, move_to
+from lsshell.engine.location import Until, between, least, met
 from lsshell.engine.networks import build_network
-from lsshell.engine.path import Path, Point
+from lsshell.engine.path import Path, Point, best_of
 from lsshell.engine.problem import Problem
 from lsshell.engine.projection import Projection, principal_coordinates
 from lsshell.engine.recording import Recorder, observe_cheap
@@ -47,7 +51,8 @@ from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
 from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
-from lsshell.engine.walk import INTERRUPTED, Until, walk
+from lsshell.engine.walk import INTERRUPTED, PAUSED, walk
+from lsshell.engine.watching import Watch
 
 MOST_WEIGHT = 1e12
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -71,14 +76,20 @@ class WalkRequest:
     """What a walk is asked for; None takes the default that the engine documents.
 
     steps: 400, or the published number for `paper`; record: keep θ every so many steps (so that
-    at most 500 are kept); measure: test loss every so many steps (at most 100 times); until:
-    regulariser name → value that ends the walk; angle in degrees; memory: secant pairs.
+    at most 500 are kept); measure: test loss every so many steps (at most 100 times, at points
+    that are kept); until: regulariser name, or `angle`, → value that ends the walk, which is
+    located; until_angle: in degrees, ends at the first step there or past it; patience: ends where
+    the validation (else test) loss was not below its least for so many measures, and locates the
+    least; until_plateau: ends where R falls by less than this share of itself a gradient; memory:
+    secant pairs.
     """
 
     method: str = "quasi-newton"
     steps: int | None = None
     until: Mapping[str, float] = field(default_factory=dict)
     until_angle: float | None = None
+    until_plateau: float | None = None
+    patience: int | None = None
     seconds: float | None = None
     ascend: bool = False
     record: int | None = None
@@ -92,7 +103,11 @@ class WalkRequest:
 
 @dataclass(frozen=True)
 class WalkResult:
-    """Points at both ends, steps taken and refused, why it ended, and a hash of the last θ."""
+    """Points at both ends, steps taken and refused, why it ended, and a hash of the last θ.
+
+    best: the kept point of least validation (else test) loss among the start, the steps and what
+    was located; noticed: what there was on the way.
+    """
 
     start: Point
     end: Point
@@ -100,10 +115,12 @@ class WalkResult:
     refused: int
     reason: str
     theta: str
+    best: Point | None = None
+    noticed: tuple[Noticed, ...] = ()
 
 
 @dataclass(frozen=True)
-class _UntilRegularizer:
+class _UntilValue:
     name: str
     target: float
     value: Callable[[Position], float]
@@ -435,29 +452,50 @@ class Engine:
         if level_set is None:
             tolerance = PAPER_TOLERANCE if request.method == "paper" else None
             level_set = _level_set(problem.loss(theta), tolerance)
-        terrain = Terrain(problem, level_set, self.sum, sign, self.listen)
+        log = StepLog(self.listen, problem)
+        terrain = Terrain(problem, level_set, self.sum, sign, log.hear)
         here = self._position(terrain, theta)
+        self._refuse_wrong_way(until, here, sign)
         if self.level_set is None:  # from here on nothing can fail before the first step
             self._start_at(theta, "level", level_set)
         stepper = self._stepper(request, theta)
         steps = request.steps or self.default_steps(request.method)
         keep_every = request.record or -(-steps // MOST_RECORDED)
-        measure_every = request.measure or max(keep_every, -(-steps // MOST_MEASURED))
-        taken = 0
+        # A multiple: what is measured is kept too, for `goto best`.
+        measure_every = request.measure or keep_every * -(-steps // (MOST_MEASURED * keep_every))
+        taken, noticed = 0, list[Noticed]()
+
+        def notice(event: Noticed | None) -> None:
+            if event is not None:
+                noticed.append(event)
+                self.listen(event)
 
         def record(position: Position) -> None:
             nonlocal taken
             taken += 1
             self.theta = position.theta
-            self._record_step(
+            measure = taken % measure_every == 0
+            point = self._record_step(
                 position,
                 keep=taken % keep_every == 0,
-                measure=taken % measure_every == 0,
+                measure=measure,
                 descending=sign > 0,
+                convergence=log.step(position),
             )
             self.listen(Progress("walk", taken, steps, _note(position, sign)))
+            notice(watch.stepped(point, position.value))
+            notice(watch.measured(point) if measure else None)
 
-        assert self.path.here is not None
+        def stop() -> str | None:
+            return PAUSED if self.pause.is_set() else watch.reason
+
+        first, begun = self.path.here, self.path.next_index
+        assert first is not None
+        by = "test loss" if problem.validation is None else "validation loss"
+        watch = Watch(by, request.patience, request.until_plateau)
+        watch.stepped(first, here.value)
+        notice(watch.measured(first) if first.chosen_by is not None else None)
+        log.begin(here)
         start = self.measure(position=here, descending=sign > 0)
         end = walk(
             terrain,
@@ -468,14 +506,107 @@ class Engine:
             until=until,
             until_angle=request.until_angle,
             seconds=request.seconds,
-            paused=self.pause.is_set,
+            stop=stop,
         )
+        if end.crossed is not None and end.steps:
+            assert self.path.here is not None
+            value = end.crossed.value(end.position)
+            notice(Noticed(f"{end.crossed.name} = {end.crossed.target:g}", self.path.here, value))
+        # A walk that is cut short where it was interrupted has not come to this.
+        if watch.patient and end.reason == watch.reason and request.stop_after is None:
+            try:
+                notice(self._locate_best(terrain, first, by))
+            except (Cancelled, KeyboardInterrupt):
+                end = replace(end, reason=INTERRUPTED)
         self._walker = (self._walker_key(request), stepper, end.position.theta)
         if end.reason == INTERRUPTED:  # the stepper stands in the middle of a step
             self.forget_walker()
         last = self._finish(end.position, sign > 0)
         self.listen(Stopped(end.reason))
-        return WalkResult(start, last, end.steps, end.refused, end.reason, self.theta_hash())
+        walked = (self.path.points[i] for i in range(begun, self.path.next_index))
+        best = best_of((first, *walked))
+        return WalkResult(
+            start, last, end.steps, end.refused, end.reason, self.theta_hash(), best, tuple(noticed)
+        )
+
+    def _locate_best(self, terrain: Terrain, first: Point, by: str) -> Noticed | None:
+        """Measures and locates around the least measured loss of a walk from `first`, and records
+        what is found there; None where the least is at the walk's start.
+
+        Costs test losses, and the corrector's gradients for points between those kept.
+        """
+        problem, recorder = self.ready(), self._recorder
+        assert recorder is not None
+        line = [p for p in self.path.lineage() if p.kept and p.index >= first.index]
+        known = {float(k): p.chosen_by for k, p in enumerate(line) if p.chosen_by is not None}
+        middle = min(known, key=lambda k: (known[k], k))
+        if middle in (min(known), max(known)):
+            return None
+        spent = problem.gradients
+        found: dict[float, Correction] = {}
+
+        def theta(k: int) -> Tensor:
+            return problem.flat(self.path.store.get(line[k].index)).to(problem.device)
+
+        def at(place: float) -> float | None:
+            k = math.floor(place)
+            point = theta(k)
+            try:
+                if k != place:
+                    correction = between(terrain, point, theta(k + 1), place - k)
+                    if correction is None:
+                        return None
+                    point, found[place] = correction.theta, correction
+                metrics = problem.test(point)
+            except NotFiniteError:
+                return None
+            return metrics.loss if metrics.validation_loss is None else metrics.validation_loss
+
+        try:
+            place = least(known, at, middle)
+        except (Cancelled, KeyboardInterrupt):
+            problem.gradients = spent
+            raise
+        with problem.uncancelled():
+            point = self._record_best(terrain, recorder, line[math.floor(place)], found.get(place))
+        return Noticed(f"least {by}", point, known[place])
+
+    def _record_best(
+        self, terrain: Terrain, recorder: Recorder, before: Point, found: Correction | None
+    ) -> Point:
+        """A point located after `before`; or that point itself, measured."""
+        problem, descending = self.ready(), terrain.sign > 0
+        theta = problem.flat(self.path.store.get(before.index)).to(problem.device)
+        switched = self.sum.regularizers
+        if found is None:
+            if before.chosen_by is None:
+                before = recorder.measured(before, theta, switched, before.regularizers)
+                self.path.learn(before)
+                self.listen(Measured(before))
+            return before
+        corrections = len(found.residuals) - 1
+        position = terrain.at(found.theta, found.loss, found.gradient, None, corrections)
+        point = self._point(recorder, position, "step", measure=True, descending=descending)
+        point = recorder.located(point, found.theta, before, theta)
+        point = self.path.add_aside(point, problem.state(found.theta))
+        self.listen(Located(point))
+        return point
+
+    def _refuse_wrong_way(self, until: Sequence[Until], here: Position, sign: float) -> None:
+        """Raises EngineError for a value that this walk moves away from."""
+        rising = {"angle": sign}
+        if len(self.sum.terms) == 1:
+            ((name, (_, weight)),) = self.sum.terms.items()
+            rising[name] = -sign * math.copysign(1.0, weight)
+        for u in until:
+            now = u.value(here)
+            if not met(u, now - u.target) and (u.target - now) * rising.get(u.name, 0.0) < 0.0:
+                way, other = ("raises", "lowers") if rising[u.name] > 0 else ("lowers", "raises")
+                hint = f"--ascend {other} it" if sign > 0 else f"without --ascend it {other} it"
+                raise EngineError(
+                    f"--until {u.name}={u.target:g}: {u.name} is {now:.6g} here and this walk {way}"
+                    f" it; {hint}"
+                )
 
     def _check(self, request: WalkRequest) -> None:
         if request.method not in STEPPERS:
@@ -484,7 +615,7 @@ class Engine:
             raise EngineError("no regulariser is on: say `reg l2 on` first")
         for what in (
             "steps", "record", "measure", "memory", "seconds", "rate_min", "rate_max",
-            "corrector_rate",
+            "corrector_rate", "patience", "until_plateau",
         ):  # fmt: skip
             value = getattr(request, what)
             if value is not None and not 0 < value < math.inf:
@@ -497,9 +628,11 @@ class Engine:
         for name, target in request.until.items():
             if not math.isfinite(target):
                 raise EngineError(f"--until {name}={target:g}: a number is needed")
-            if name not in REGULARIZERS:
+            if name == "angle" and not 0.0 < target < 180.0:
+                raise EngineError("--until angle must lie between 0 and 180 degrees")
+            if name != "angle" and name not in REGULARIZERS:
                 raise EngineError(
-                    f"--until takes NAME=VALUE with a regulariser's name, not {name}"
+                    f"--until takes NAME=VALUE with angle or a regulariser's name, not {name}"
                     f" ({', '.join(REGULARIZERS)})"
                 )
 
@@ -508,17 +641,19 @@ class Engine:
         return PAPER_STEPS.get(self.model_words, 10_000) if method == "paper" else DEFAULT_STEPS
 
     def _until(self, name: str, target: float, sign: float) -> Until:
+        if name == "angle":
+            return _UntilValue(name, target, lambda at: at.split.angle(sign))
         if name in self.sum.terms:
             regularizer, weight = self.sum.terms[name]
             if len(self.sum.terms) == 1:  # walked along: known at every position
-                return _UntilRegularizer(name, target, lambda at: sign / weight * at.value)
-            return _UntilRegularizer(name, target, lambda at: regularizer.value(at.theta))
+                return _UntilValue(name, target, lambda at: sign / weight * at.value)
+            return _UntilValue(name, target, lambda at: regularizer.value(at.theta))
         recorder = self._recorder
         found = recorder.observed.get(name) if recorder is not None else None
         if found is None:
             start = self.problem_theta() if recorder is None else recorder.start
             found = make_regularizer(name, self.ready(), start, seed=self.seed)
-        return _UntilRegularizer(name, target, lambda at: found.value(at.theta))
+        return _UntilValue(name, target, lambda at: found.value(at.theta))
 
     def _walker_key(self, request: WalkRequest) -> tuple[Any, ...]:
         terms = tuple((n, r, w) for n, (r, w) in self.sum.terms.items())
@@ -559,12 +694,25 @@ class Engine:
         return terrain.at(theta, loss, gradient)
 
     def _record_step(
-        self, position: Position, *, keep: bool, measure: bool, descending: bool
+        self,
+        position: Position,
+        *,
+        keep: bool,
+        measure: bool,
+        descending: bool,
+        convergence: Convergence,
     ) -> Point:
         problem, recorder = self.ready(), self._recorder
         assert recorder is not None
         with problem.uncancelled():  # a step that was accepted is recorded
-            point = self._point(recorder, position, "step", measure=measure, descending=descending)
+            point = self._point(
+                recorder,
+                position,
+                "step",
+                measure=measure,
+                descending=descending,
+                convergence=convergence,
+            )
         point = self.path.add(point, problem.state(position.theta), keep=keep)
         recorder.last = position.theta
         self.listen(Stepped(point))
@@ -675,6 +823,7 @@ class Engine:
         *,
         measure: bool,
         descending: bool = True,
+        convergence: Convergence | None = None,
     ) -> Point:
         known = {}
         if len(self.sum.terms) == 1:
@@ -692,6 +841,7 @@ class Engine:
             measure=measure,
             rate=position.rate,
             corrections=position.corrections,
+            convergence=convergence,
         )
 
     def start_point(self) -> Point:
@@ -848,5 +998,5 @@ def _level_set(level: float, tolerance: float | None) -> LevelSet:
 
 
 def _note(position: Position, sign: float) -> str:
-    angle = position.split.angle_deg if sign > 0 else 180.0 - position.split.angle_deg
+    angle = position.split.angle(sign)
     return f"R {sign * position.value:.5g}, angle {angle:.1f}°"

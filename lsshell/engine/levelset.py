@@ -51,6 +51,10 @@ class Split:
         """‖tangent‖/‖r‖ in [0, 1]; 0 at a constrained stationary point."""
         return self.tangent_norm / self.slope_norm if self.slope_norm else 0.0
 
+    def angle(self, sign: float) -> float:
+        """The angle between g and ∇R in degrees, r being ∇R (sign 1) or −∇R (sign −1)."""
+        return self.angle_deg if sign > 0 else 180.0 - self.angle_deg
+
 
 def split(slope: Tensor, gradient: Tensor) -> Split:
     """The rejection of r (p,) from g (p,), with multiplier and angle (Tahir & Katz 2020, §3)."""
@@ -71,13 +75,16 @@ def split(slope: Tensor, gradient: Tensor) -> Split:
 
 @dataclass(frozen=True)
 class Correction:
-    """Where the corrector ended: θ, L, g there, every (θ, g) it saw on the way, and success."""
+    """Where the corrector ended: θ, L, g there, every (θ, g) and L − L* it saw on the way, success.
+
+    The first of `trail` and `residuals` are the predicted point's.
+    """
 
     theta: Tensor
     loss: float
     gradient: Tensor
     trail: tuple[tuple[Tensor, Tensor], ...]
-    first_residual: float
+    residuals: tuple[float, ...]
     converged: bool
 
 
@@ -92,9 +99,9 @@ def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: flo
     """
     loss, gradient = problem.loss_and_gradient(theta)
     trail = [(theta, gradient)]
-    first = residual = level_set.residual(loss)
+    residuals = [level_set.residual(loss)]
     for _ in range(MAX_CORRECTIONS):
-        if abs(residual) <= within:
+        if abs(residuals[-1]) <= within:
             break
         square = norm(gradient) ** 2
         if square == 0.0 or not math.isfinite(square):
@@ -102,10 +109,11 @@ def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: flo
         theta = torch.add(theta, gradient, alpha=-newton_length(loss, level_set.level) / square)
         loss, gradient = problem.loss_and_gradient(theta)
         trail.append((theta, gradient))
-        previous, residual = residual, level_set.residual(loss)
-        if abs(residual) > 2 * abs(previous):
+        residuals.append(level_set.residual(loss))
+        if abs(residuals[-1]) > 2 * abs(residuals[-2]):
             break
-    return Correction(theta, loss, gradient, tuple(trail), first, abs(residual) <= within)
+    converged = abs(residuals[-1]) <= within
+    return Correction(theta, loss, gradient, tuple(trail), tuple(residuals), converged)
 
 
 def newton_length(loss: float, level: float) -> float:

@@ -83,12 +83,12 @@ class TangentDescent(Stepper):
                 correction = correct(terrain.problem, aim, trial, within=within)
                 there = self._judge(terrain, here, correction, decrease, alpha * norm(d))
             except NotFiniteError:
-                there = None
-            if there is not None:
+                there = "the loss is not finite"
+            if isinstance(there, Position):
                 self._adapt(terrain, here, correction, halvings)
                 self.accepted(terrain, here, there, correction)
                 return there
-            terrain.listen(Refused(alpha * norm(d), "the loss or R did not come down"))
+            terrain.listen(Refused(alpha * norm(d), there))
             alpha /= 2
         return None
 
@@ -119,24 +119,25 @@ class TangentDescent(Stepper):
         correction: Correction,
         decrease: float,
         rate: float,
-    ) -> Position | None:
+    ) -> Position | str:
+        """The position reached, or why it is refused."""
         level_set = terrain.level_set
         if not level_set.contains(correction.loss):
-            return None
+            return "not brought back to the level"
         spent = len(correction.trail) - 1
         there = terrain.at(correction.theta, correction.loss, correction.gradient, rate, spent)
         lagrangian = there.value - here.value
         lagrangian += here.split.multiplier * (there.loss - here.loss)
         if lagrangian > -ARMIJO * decrease or there.value >= here.value:
-            return None
-        if spent:
-            terrain.listen(Corrected(spent, abs(level_set.residual(there.loss))))
+            return "R did not come down" if terrain.sign > 0 else "R did not go up"
+        residual = abs(level_set.residual(there.loss))
+        terrain.listen(Corrected(spent, residual, correction.residuals, decrease))
         return there
 
     def _adapt(
         self, terrain: Terrain, here: Position, correction: Correction, halvings: int
     ) -> None:
-        rise = abs(correction.first_residual) / terrain.level_set.level
+        rise = abs(correction.residuals[0]) / terrain.level_set.level
         factor = min(1.6, max(0.5, (self.rise / max(rise, 1e-9)) ** 0.5))
         if halvings:
             factor = min(factor, 0.7)
