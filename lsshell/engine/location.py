@@ -15,7 +15,8 @@ from lsshell.engine.steppers.stepper import Position, Terrain
 
 LOCATE_STEPS = 8
 HALVINGS = 8
-PRECISION = 1e-4  # relative, of a value met or a minimum found
+# Relative: of a value met, and of a minimum (a loss on examples not trained on is no more exact).
+MET, FLAT = 1e-4, 1e-3
 
 
 class Until(Protocol):
@@ -29,7 +30,7 @@ class Until(Protocol):
 
 def met(until: Until, difference: float) -> bool:
     """Whether value − target is as good as zero."""
-    return abs(difference) <= PRECISION * max(abs(until.target), 1e-12)
+    return abs(difference) <= MET * max(abs(until.target), 1e-12)
 
 
 def between(terrain: Terrain, a: Tensor, b: Tensor, share: float) -> Correction | None:
@@ -81,13 +82,13 @@ def least(known: dict[float, float], at: Callable[[float], float | None], middle
     `known`: values at places already seen, with at least one place, not below `middle`'s value,
     on either side; whole numbers stand for points at hand and are tried first. `at` gives the
     value at another place, None where there is no point. Ends where the bracket's ends are within
-    a share of 1e-4 of its middle, or after eight halvings. What is returned is least of all seen.
+    a share of 1e-3 of its middle, or after eight halvings. What is returned is least of all seen.
     """
     low = max(s for s in known if s < middle)
     high = min(s for s in known if s > middle)
     for _ in range(HALVINGS):
         flat = max(known[low], known[high]) - known[middle]
-        if flat <= PRECISION * abs(known[middle]):
+        if flat <= FLAT * abs(known[middle]):
             break
         for a, b in ((low, middle), (middle, high)):
             place = _halfway(a, b)
