@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsshell.engine.best import Best, locate_best
 from lsshell.engine.checkpoints import (
     Checkpoint,
     apply_checkpoint,
@@ -24,7 +25,7 @@ from lsshell.engine.comparison import Trained, weight_decay_sweep
 from lsshell.engine.convergence import Convergence, StepLog
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.device_memory import device_memory
-from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
+from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import (
     Kept,
     Listener,
@@ -37,8 +38,8 @@ from lsshell.engine.events import (
     Stopped,
     silent,
 )
-from lsshell.engine.levelset import Correction, LevelNotReached, LevelSet, move_to
-from lsshell.engine.location import Until, between, least, met
+from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
+from lsshell.engine.location import Until, met
 from lsshell.engine.networks import build_network
 from lsshell.engine.path import Path, Point, best_of
 from lsshell.engine.problem import Problem
@@ -514,10 +515,17 @@ class Engine:
             notice(Noticed(f"{end.crossed.name} = {end.crossed.target:g}", self.path.here, value))
         # A walk that is cut short where it was interrupted has not come to this.
         if watch.patient and end.reason == watch.reason and request.stop_after is None:
+            spent = problem.gradients
             try:
-                notice(self._locate_best(terrain, first, by))
+                found = locate_best(terrain, self.path, first)
             except (Cancelled, KeyboardInterrupt):
+                problem.gradients = spent
                 end = replace(end, reason=INTERRUPTED)
+            else:
+                if found is not None:
+                    with problem.uncancelled():
+                        point = self._record_best(terrain, found)
+                    notice(Noticed(f"least {by}", point, found.value))
         self._walker = (self._walker_key(request), stepper, end.position.theta)
         if end.reason == INTERRUPTED:  # the stepper stands in the middle of a step
             self.forget_walker()
@@ -529,65 +537,24 @@ class Engine:
             start, last, end.steps, end.refused, end.reason, self.theta_hash(), best, tuple(noticed)
         )
 
-    def _locate_best(self, terrain: Terrain, first: Point, by: str) -> Noticed | None:
-        """Measures and locates around the least measured loss of a walk from `first`, and records
-        what is found there; None where the least is at the walk's start.
-
-        Costs test losses, and the corrector's gradients for points between those kept.
+    def _record_best(self, terrain: Terrain, best: Best) -> Point:
+        """The point located, recorded aside; or the kept point that was best all along, measured
+        if it was not.
         """
-        problem, recorder = self.ready(), self._recorder
+        problem, recorder, found = self.ready(), self._recorder, best.found
         assert recorder is not None
-        line = [p for p in self.path.lineage() if p.kept and p.index >= first.index]
-        known = {float(k): p.chosen_by for k, p in enumerate(line) if p.chosen_by is not None}
-        middle = min(known, key=lambda k: (known[k], k))
-        if middle in (min(known), max(known)):
-            return None
-        spent = problem.gradients
-        found: dict[float, Correction] = {}
-
-        def theta(k: int) -> Tensor:
-            return problem.flat(self.path.store.get(line[k].index)).to(problem.device)
-
-        def at(place: float) -> float | None:
-            k = math.floor(place)
-            point = theta(k)
-            try:
-                if k != place:
-                    correction = between(terrain, point, theta(k + 1), place - k)
-                    if correction is None:
-                        return None
-                    point, found[place] = correction.theta, correction
-                metrics = problem.test(point)
-            except NotFiniteError:
-                return None
-            return metrics.loss if metrics.validation_loss is None else metrics.validation_loss
-
-        try:
-            place = least(known, at, middle)
-        except (Cancelled, KeyboardInterrupt):
-            problem.gradients = spent
-            raise
-        with problem.uncancelled():
-            point = self._record_best(terrain, recorder, line[math.floor(place)], found.get(place))
-        return Noticed(f"least {by}", point, known[place])
-
-    def _record_best(
-        self, terrain: Terrain, recorder: Recorder, before: Point, found: Correction | None
-    ) -> Point:
-        """A point located after `before`; or that point itself, measured."""
-        problem, descending = self.ready(), terrain.sign > 0
-        theta = problem.flat(self.path.store.get(before.index)).to(problem.device)
-        switched = self.sum.regularizers
         if found is None:
-            if before.chosen_by is None:
-                before = recorder.measured(before, theta, switched, before.regularizers)
-                self.path.learn(before)
-                self.listen(Measured(before))
-            return before
+            point = best.before
+            if point.chosen_by is None:
+                switched = self.sum.regularizers
+                point = recorder.measured(point, best.theta, switched, point.regularizers)
+                self.path.learn(point)
+                self.listen(Measured(point))
+            return point
         corrections = len(found.residuals) - 1
         position = terrain.at(found.theta, found.loss, found.gradient, None, corrections)
-        point = self._point(recorder, position, "step", measure=True, descending=descending)
-        point = recorder.located(point, found.theta, before, theta)
+        point = self._point(recorder, position, "step", measure=True, descending=terrain.sign > 0)
+        point = recorder.located(point, found.theta, best.before, best.theta)
         point = self.path.add_aside(point, problem.state(found.theta))
         self.listen(Located(point))
         return point
@@ -599,8 +566,10 @@ class Engine:
             ((name, (_, weight)),) = self.sum.terms.items()
             rising[name] = -sign * math.copysign(1.0, weight)
         for u in until:
+            if u.name not in rising:  # no telling; and asking may cost gradients
+                continue
             now = u.value(here)
-            if not met(u, now - u.target) and (u.target - now) * rising.get(u.name, 0.0) < 0.0:
+            if not met(u, now - u.target) and (u.target - now) * rising[u.name] < 0.0:
                 way, other = ("raises", "lowers") if rising[u.name] > 0 else ("lowers", "raises")
                 hint = f"--ascend {other} it" if sign > 0 else f"without --ascend it {other} it"
                 raise EngineError(
