@@ -490,14 +490,14 @@ class Engine:
         def stop() -> str | None:
             return PAUSED if self.pause.is_set() else watch.reason
 
-        first, begun = self.path.here, self.path.next_index
-        assert first is not None
+        begun = self.path.next_index
+        start = self.measure(position=here, descending=sign > 0)
+        first = replace(start, kept=True)  # whether or not its measures are on record
         by = "test loss" if problem.validation is None else "validation loss"
         watch = Watch(by, request.patience, request.until_plateau)
         watch.stepped(first, here.value)
-        notice(watch.measured(first) if first.chosen_by is not None else None)
+        watch.measured(first)
         log.begin(here)
-        start = self.measure(position=here, descending=sign > 0)
         end = walk(
             terrain,
             stepper,
@@ -744,6 +744,19 @@ class Engine:
                 return self._measured(position, descending, everything)
         finally:
             problem.gradients = spent
+
+    def measure_on_record(self) -> Point | None:
+        """Measures the current point where that is not on record yet, as a walk's last point is;
+        None where it is.
+        """
+        problem, here = self.ready(), self.path.here
+        if here is None or self._recorder is None or here.chosen_by is not None:
+            return None
+        theta, switched = self.problem_theta(), self.sum.regularizers
+        with problem.uncancelled():
+            here = self._recorder.measured(here, theta, switched, here.regularizers)
+        self.path.restore(here)
+        return here
 
     def _measured(self, position: Position, descending: bool, everything: bool) -> Point:
         problem, here = self.ready(), self.path.here

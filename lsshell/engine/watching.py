@@ -10,6 +10,8 @@ from lsshell.engine.path import Point
 
 # A plateau is seen over so many steps: single steps of quasi-newton fall unevenly.
 PLATEAU_STEPS = 10
+# A minimum has been passed once so many measures in a row are not below it.
+PASSED = 3
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Watch:
         if self._worse == self.patience:
             times = "1 measure" if self.patience == 1 else f"{self.patience} measures"
             self.reason, self.patient = f"the {self.by} has not fallen for {times}", True
-        if self._worse > 1 or self.best is self._first:
+        if self._worse != PASSED or self.best is self._first:
             return None
         return Noticed(f"least {self.by}", self.best, self._least(self.best))
 

@@ -165,6 +165,9 @@ def _close_cut_off(
     walked = {f["index"] for f in steps if f["command"] == last and f["kind"] == "step"}
     if walked or (name == "walk" and any(f["command"] == last for f in steps)):
         journal.end({"steps": len(walked), "reason": "killed"})
+        measured = session.engine.measure_on_record()
+        if measured is not None:
+            journal.point(measured.as_dict(), last)
         return [f"`{name}` was cut off after {len(walked)} steps; all of them are here"]
     if VOCABULARY.commands[name].kind in ("setup", "move", "view"):
         return []
