@@ -116,7 +116,7 @@ class WalkResult:
     refused: int
     reason: str
     theta: str
-    best: Point | None = None
+    best: Point
     noticed: tuple[Noticed, ...] = ()
 
 
@@ -533,6 +533,7 @@ class Engine:
         self.listen(Stopped(end.reason))
         walked = (self.path.points[i] for i in range(begun, self.path.next_index))
         best = best_of((first, *walked))
+        assert best is not None
         return WalkResult(
             start, last, end.steps, end.refused, end.reason, self.theta_hash(), best, tuple(noticed)
         )

@@ -247,6 +247,7 @@ def walk(
         stop_after=session.step_limit,
     )
     result = session.engine.walk(request)
+    best = result.best
     values = {
         "start": point_values(result.start),
         "end": point_values(result.end),
@@ -254,10 +255,9 @@ def walk(
         "refused": result.refused,
         "reason": result.reason,
         "theta": result.theta,
+        "best": {"at": best.name, _chosen_by(best): best.chosen_by},
         "events": [{"event": e.what, "at": e.at.name, "value": e.value} for e in result.noticed],
     }
-    if result.best is not None:
-        values["best"] = {"at": result.best.name, _chosen_by(result.best): result.best.chosen_by}
     shown = [n for n in result.end.regularizers if n in session.engine.sum.terms]
     shown += [n for n in ("l2",) if n in result.end.regularizers and n not in shown]
     spent = result.end.gradients - result.start.gradients
@@ -267,7 +267,7 @@ def walk(
     )
     both = side_by_side([("start", result.start), ("now", result.end)], shown)
     stopped = result.reason in (INTERRUPTED, PAUSED)
-    last = _best_words(session, result.best, asked=patience is not None)
+    last = _best_words(session, best, asked=patience is not None)
     return Reply(values, f"{first}\n{both}{last}", interrupted=stopped)
 
 
@@ -276,16 +276,14 @@ def _chosen_by(point: Point) -> str:
     return "test_loss" if point.validation_loss is None else "validation_loss"
 
 
-def _best_words(session: FromSession, best: Point | None, *, asked: bool) -> str:
+def _best_words(session: FromSession, best: Point, *, asked: bool) -> str:
     """Where a walk was best, and whether `goto best` goes there."""
     from lsshell.engine.path import best_of
 
     overall = best_of(session.engine.path.traversal())
-    if best is None or overall is None:
-        return ""
     name = _chosen_by(best).replace("_", " ")
     words = f"\nleast {name} {number(best.chosen_by, 5)} at {best.name}"
-    if overall is best:
+    if overall is None or overall.index == best.index:
         words += ": `goto best` goes there"
     else:
         words += f"; `goto best` goes to {overall.name}, {number(overall.chosen_by, 5)}"
