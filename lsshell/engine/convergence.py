@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from lsshell.engine.events import Corrected, Event, Listener, Refused
+from lsshell.engine.levelset import Split
 from lsshell.engine.problem import Problem
 from lsshell.engine.steppers.stepper import Position
-from lsshell.engine.vectors import dot, norm
+from lsshell.engine.vectors import dot
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class StepLog:
             told.residuals if told is not None else (),
             made.value - there.value,
             told.predicted if told is not None else None,
-            turning(made.split.tangent, there.split.tangent),
+            turning(made.split, there.split),
             tuple(self._refused),
             self._problem.gradients - self._spent,
         )
@@ -86,9 +85,10 @@ class StepLog:
         return found
 
 
-def turning(before: Tensor, after: Tensor) -> float | None:
-    """The angle between two tangents (p,) in degrees; None where one is zero."""
-    lengths = norm(before) * norm(after)
+def turning(before: Split, after: Split) -> float | None:
+    """The angle between two tangents in degrees; None where one is zero."""
+    lengths = before.tangent_norm * after.tangent_norm
     if lengths == 0.0:
         return None
-    return math.degrees(math.acos(min(1.0, max(-1.0, dot(before, after) / lengths))))
+    cosine = dot(before.tangent, after.tangent) / lengths
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))

@@ -9,6 +9,7 @@ import torch
 from lsshell.engine import WalkRequest
 from lsshell.engine.convergence import Convergence, turning
 from lsshell.engine.events import Refused
+from lsshell.engine.levelset import split
 from lsshell.engine.path import Point
 from tests.engine.test_walk_events import on_a_circle
 
@@ -78,10 +79,14 @@ def test_refused_trials_are_on_record_with_their_reason():
 
 
 def test_turning_is_the_angle_between_tangents():
-    a, b = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
-    assert turning(a, b) == pytest.approx(45.0, abs=1e-4)
-    assert turning(a, -3 * a) == 180.0
-    assert turning(a, 0 * a) is None
+    g = torch.tensor([0.0, 0.0, 1.0])
+
+    def along(x, y):
+        return split(torch.tensor([x, y, 7.0]), g)
+
+    assert turning(along(1.0, 0.0), along(1.0, 1.0)) == pytest.approx(45.0, abs=1e-4)
+    assert turning(along(1.0, 0.0), along(-3.0, 0.0)) == 180.0
+    assert turning(along(1.0, 0.0), along(0.0, 0.0)) is None
 
 
 def test_a_point_comes_back_from_json_and_from_sessions_before_there_were_reports(walked):

@@ -137,6 +137,9 @@ class TangentDescent(Stepper):
     def _adapt(
         self, terrain: Terrain, here: Position, correction: Correction, halvings: int
     ) -> None:
+        # Bounds on the corrector's contraction or the tangent's turning, as in Allgower & Georg
+        # (1990, §6.1), cost gradients: MNIST_FF to ‖θ‖² = 136.47 by `gradient` takes 3235 as it
+        # is, 3464 with κ₁ ≤ 0.5, 5722 with turning ≤ 60°; `quasi-newton` 184, 184 and 176.
         rise = abs(correction.residuals[0]) / terrain.level_set.level
         factor = min(1.6, max(0.5, (self.rise / max(rise, 1e-9)) ** 0.5))
         if halvings:
