@@ -392,6 +392,8 @@ class Worker:
         done: Any = getattr(event, "done", None)
         if done is None:
             self.changes += 1
+            if hasattr(event, "what"):  # only Noticed has it
+                self._notice(str(event))
             return
         self.progress = event  # type: ignore[assignment] - only Progress has `done`
         job = self.running

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsshell.engine.best import Best, locate_best
 from lsshell.engine.bridging import BridgeRequest, BridgeResult, bridge
 from lsshell.engine.checkpoints import (
     Checkpoint,
@@ -27,13 +28,16 @@ from lsshell.engine.continuation import (
     ContinuationResult,
     regularization_path,
 )
+from lsshell.engine.convergence import Convergence, StepLog
 from lsshell.engine.data import DataSet, load_data
 from lsshell.engine.device_memory import device_memory
-from lsshell.engine.errors import EngineError
+from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import (
     Kept,
     Listener,
+    Located,
     Measured,
+    Noticed,
     Progress,
     Started,
     Stepped,
@@ -42,8 +46,9 @@ from lsshell.engine.events import (
 )
 from lsshell.engine.excursion import MOST_MEASURED, MOST_RECORDED
 from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
+from lsshell.engine.location import Until, met
 from lsshell.engine.networks import build_network
-from lsshell.engine.path import Path, Point
+from lsshell.engine.path import Path, Point, best_of
 from lsshell.engine.problem import Problem
 from lsshell.engine.projection import Projection, principal_coordinates
 from lsshell.engine.recording import Recorder, observe_cheap
@@ -54,8 +59,9 @@ from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
 from lsshell.engine.vocabulary import NETWORKS
-from lsshell.engine.walk import INTERRUPTED, Until, walk
+from lsshell.engine.walk import INTERRUPTED, PAUSED, walk
 from lsshell.engine.wandering import WanderRequest, WanderResult, wander
+from lsshell.engine.watching import Watch
 
 MOST_WEIGHT = 1e12
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -79,14 +85,20 @@ class WalkRequest:
     """What a walk is asked for; None takes the default that the engine documents.
 
     steps: 400, or the published number for `paper`; record: keep θ every so many steps (so that
-    at most 500 are kept); measure: test loss every so many steps (at most 100 times); until:
-    regulariser name → value that ends the walk; angle in degrees; memory: secant pairs.
+    at most 500 are kept); measure: test loss every so many steps (at most 100 times, at points
+    that are kept); until: regulariser name, or `angle`, → value that ends the walk, which is
+    located; until_angle: in degrees, ends at the first step there or past it; patience: ends where
+    the validation (else test) loss was not below its least for so many measures, and locates the
+    least; until_plateau: ends where R falls by less than this share of itself a gradient; memory:
+    secant pairs.
     """
 
     method: str = "quasi-newton"
     steps: int | None = None
     until: Mapping[str, float] = field(default_factory=dict)
     until_angle: float | None = None
+    until_plateau: float | None = None
+    patience: int | None = None
     seconds: float | None = None
     ascend: bool = False
     record: int | None = None
@@ -100,7 +112,11 @@ class WalkRequest:
 
 @dataclass(frozen=True)
 class WalkResult:
-    """Points at both ends, steps taken and refused, why it ended, and a hash of the last θ."""
+    """Points at both ends, steps taken and refused, why it ended, and a hash of the last θ.
+
+    best: the kept point of least validation (else test) loss among the start, the steps and what
+    was located; noticed: what there was on the way.
+    """
 
     start: Point
     end: Point
@@ -108,10 +124,12 @@ class WalkResult:
     refused: int
     reason: str
     theta: str
+    best: Point
+    noticed: tuple[Noticed, ...] = ()
 
 
 @dataclass(frozen=True)
-class _UntilRegularizer:
+class _UntilValue:
     name: str
     target: float
     value: Callable[[Position], float]
@@ -443,30 +461,51 @@ class Engine:
         if level_set is None:
             tolerance = PAPER_TOLERANCE if request.method == "paper" else None
             level_set = _level_set(problem.loss(theta), tolerance)
-        terrain = Terrain(problem, level_set, self.sum, sign, self.listen)
+        log = StepLog(self.listen, problem)
+        terrain = Terrain(problem, level_set, self.sum, sign, log.hear)
         here = self._position(terrain, theta)
+        self._refuse_wrong_way(until, here, sign)
         if self.level_set is None:  # from here on nothing can fail before the first step
             self._start_at(theta, "level", level_set)
         stepper = self._stepper(request, theta)
         steps = request.steps or self.default_steps(request.method)
         keep_every = request.record or -(-steps // MOST_RECORDED)
-        measure_every = request.measure or max(keep_every, -(-steps // MOST_MEASURED))
-        taken = 0
+        # A multiple: what is measured is kept too, for `goto best`.
+        measure_every = request.measure or keep_every * -(-steps // (MOST_MEASURED * keep_every))
+        taken, noticed = 0, list[Noticed]()
+
+        def notice(event: Noticed | None) -> None:
+            if event is not None:
+                noticed.append(event)
+                self.listen(event)
 
         def record(position: Position) -> None:
             nonlocal taken
             taken += 1
             self.theta = position.theta
-            self._record_step(
+            measure = taken % measure_every == 0
+            point = self._record_step(
                 position,
                 keep=taken % keep_every == 0,
-                measure=taken % measure_every == 0,
+                measure=measure,
                 descending=sign > 0,
+                convergence=log.step(position),
             )
             self.listen(Progress("walk", taken, steps, _note(position, sign)))
+            notice(watch.stepped(point, position.value))
+            notice(watch.measured(point) if measure else None)
 
-        assert self.path.here is not None
+        def stop() -> str | None:
+            return PAUSED if self.pause.is_set() else watch.reason
+
+        begun = self.path.next_index
         start = self.measure(position=here, descending=sign > 0)
+        first = replace(start, kept=True)  # whether or not its measures are on record
+        by = "test loss" if problem.validation is None else "validation loss"
+        watch = Watch(by, request.patience, request.until_plateau)
+        watch.stepped(first, here.value)
+        watch.measured(first)
+        log.begin(here)
         end = walk(
             terrain,
             stepper,
@@ -476,14 +515,76 @@ class Engine:
             until=until,
             until_angle=request.until_angle,
             seconds=request.seconds,
-            paused=self.pause.is_set,
+            stop=stop,
         )
+        if end.crossed is not None and end.steps:
+            assert self.path.here is not None
+            value = end.crossed.value(end.position)
+            notice(Noticed(f"{end.crossed.name} = {end.crossed.target:g}", self.path.here, value))
+        # A walk that is cut short where it was interrupted has not come to this.
+        if watch.patient and end.reason == watch.reason and request.stop_after is None:
+            spent = problem.gradients
+            try:
+                found = locate_best(terrain, self.path, first)
+            except (Cancelled, KeyboardInterrupt):
+                problem.gradients = spent
+                end = replace(end, reason=INTERRUPTED)
+            else:
+                if found is not None:
+                    with problem.uncancelled():
+                        point = self._record_best(terrain, found)
+                    notice(Noticed(f"least {by}", point, found.value))
         self._walker = (self._walker_key(request), stepper, end.position.theta)
         if end.reason == INTERRUPTED:  # the stepper stands in the middle of a step
             self.forget_walker()
         last = self._finish(end.position, sign > 0)
         self.listen(Stopped(end.reason))
-        return WalkResult(start, last, end.steps, end.refused, end.reason, self.theta_hash())
+        walked = (self.path.points[i] for i in range(begun, self.path.next_index))
+        best = best_of((first, *walked))
+        assert best is not None
+        return WalkResult(
+            start, last, end.steps, end.refused, end.reason, self.theta_hash(), best, tuple(noticed)
+        )
+
+    def _record_best(self, terrain: Terrain, best: Best) -> Point:
+        """The point located, recorded aside; or the kept point that was best all along, measured
+        if it was not.
+        """
+        problem, recorder, found = self.ready(), self._recorder, best.found
+        assert recorder is not None
+        if found is None:
+            point = best.before
+            if point.chosen_by is None:
+                switched = self.sum.regularizers
+                point = recorder.measured(point, best.theta, switched, point.regularizers)
+                self.path.learn(point)
+                self.listen(Measured(point))
+            return point
+        corrections = len(found.residuals) - 1
+        position = terrain.at(found.theta, found.loss, found.gradient, None, corrections)
+        point = self._point(recorder, position, "step", measure=True, descending=terrain.sign > 0)
+        point = recorder.located(point, found.theta, best.before, best.theta)
+        point = self.path.add_aside(point, problem.state(found.theta))
+        self.listen(Located(point))
+        return point
+
+    def _refuse_wrong_way(self, until: Sequence[Until], here: Position, sign: float) -> None:
+        """Raises EngineError for a value that this walk moves away from."""
+        rising = {"angle": sign}
+        if len(self.sum.terms) == 1:
+            ((name, (_, weight)),) = self.sum.terms.items()
+            rising[name] = -sign * math.copysign(1.0, weight)
+        for u in until:
+            if u.name not in rising:  # no telling; and asking may cost gradients
+                continue
+            now = u.value(here)
+            if not met(u, now - u.target) and (u.target - now) * rising[u.name] < 0.0:
+                way, other = ("raises", "lowers") if rising[u.name] > 0 else ("lowers", "raises")
+                hint = f"--ascend {other} it" if sign > 0 else f"without --ascend it {other} it"
+                raise EngineError(
+                    f"--until {u.name}={u.target:g}: {u.name} is {now:.6g} here and this walk {way}"
+                    f" it; {hint}"
+                )
 
     def wander(self, request: WanderRequest) -> WanderResult:
         """A geodesic or a random walk from the current point; see `wandering.wander`."""
@@ -510,7 +611,7 @@ class Engine:
             raise EngineError("no regulariser is on: say `reg l2 on` first")
         for what in (
             "steps", "record", "measure", "memory", "seconds", "rate_min", "rate_max",
-            "corrector_rate",
+            "corrector_rate", "patience", "until_plateau",
         ):  # fmt: skip
             value = getattr(request, what)
             if value is not None and not 0 < value < math.inf:
@@ -523,9 +624,11 @@ class Engine:
         for name, target in request.until.items():
             if not math.isfinite(target):
                 raise EngineError(f"--until {name}={target:g}: a number is needed")
-            if name not in REGULARIZERS:
+            if name == "angle" and not 0.0 < target < 180.0:
+                raise EngineError("--until angle must lie between 0 and 180 degrees")
+            if name != "angle" and name not in REGULARIZERS:
                 raise EngineError(
-                    f"--until takes NAME=VALUE with a regulariser's name, not {name}"
+                    f"--until takes NAME=VALUE with angle or a regulariser's name, not {name}"
                     f" ({', '.join(REGULARIZERS)})"
                 )
 
@@ -534,17 +637,19 @@ class Engine:
         return PAPER_STEPS.get(self.model_words, 10_000) if method == "paper" else DEFAULT_STEPS
 
     def _until(self, name: str, target: float, sign: float) -> Until:
+        if name == "angle":
+            return _UntilValue(name, target, lambda at: at.split.angle(sign))
         if name in self.sum.terms:
             regularizer, weight = self.sum.terms[name]
             if len(self.sum.terms) == 1:  # walked along: known at every position
-                return _UntilRegularizer(name, target, lambda at: sign / weight * at.value)
-            return _UntilRegularizer(name, target, lambda at: regularizer.value(at.theta))
+                return _UntilValue(name, target, lambda at: sign / weight * at.value)
+            return _UntilValue(name, target, lambda at: regularizer.value(at.theta))
         recorder = self._recorder
         found = recorder.observed.get(name) if recorder is not None else None
         if found is None:
             start = self.problem_theta() if recorder is None else recorder.start
             found = make_regularizer(name, self.ready(), start, seed=self.seed)
-        return _UntilRegularizer(name, target, lambda at: found.value(at.theta))
+        return _UntilValue(name, target, lambda at: found.value(at.theta))
 
     def _walker_key(self, request: WalkRequest) -> tuple[Any, ...]:
         terms = tuple((n, r, w) for n, (r, w) in self.sum.terms.items())
@@ -585,12 +690,25 @@ class Engine:
         return terrain.at(theta, loss, gradient)
 
     def _record_step(
-        self, position: Position, *, keep: bool, measure: bool, descending: bool
+        self,
+        position: Position,
+        *,
+        keep: bool,
+        measure: bool,
+        descending: bool,
+        convergence: Convergence | None = None,
     ) -> Point:
         problem, recorder = self.ready(), self._recorder
         assert recorder is not None
         with problem.uncancelled():  # a step that was accepted is recorded
-            point = self._point(recorder, position, "step", measure=measure, descending=descending)
+            point = self._point(
+                recorder,
+                position,
+                "step",
+                measure=measure,
+                descending=descending,
+                convergence=convergence,
+            )
         point = self.path.add(point, problem.state(position.theta), keep=keep)
         recorder.last = position.theta
         self.listen(Stepped(point))
@@ -654,6 +772,19 @@ class Engine:
         finally:
             problem.gradients = spent
 
+    def measure_on_record(self) -> Point | None:
+        """Measures the current point where that is not on record yet, as a walk's last point is;
+        None where it is.
+        """
+        problem, here = self.ready(), self.path.here
+        if here is None or self._recorder is None or here.chosen_by is not None:
+            return None
+        theta, switched = self.problem_theta(), self.sum.regularizers
+        with problem.uncancelled():
+            here = self._recorder.measured(here, theta, switched, here.regularizers)
+        self.path.restore(here)
+        return here
+
     def _measured(self, position: Position, descending: bool, everything: bool) -> Point:
         problem, here = self.ready(), self.path.here
         if self._recorder is None:
@@ -701,6 +832,7 @@ class Engine:
         *,
         measure: bool,
         descending: bool = True,
+        convergence: Convergence | None = None,
     ) -> Point:
         known = {}
         if len(self.sum.terms) == 1:
@@ -718,6 +850,7 @@ class Engine:
             measure=measure,
             rate=position.rate,
             corrections=position.corrections,
+            convergence=convergence,
         )
 
     def start_point(self) -> Point:
@@ -874,5 +1007,5 @@ def _level_set(level: float, tolerance: float | None) -> LevelSet:
 
 
 def _note(position: Position, sign: float) -> str:
-    angle = position.split.angle_deg if sign > 0 else 180.0 - position.split.angle_deg
+    angle = position.split.angle(sign)
     return f"R {sign * position.value:.5g}, angle {angle:.1f}°"

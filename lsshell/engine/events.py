@@ -22,10 +22,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Corrected:
-    """The corrector brought a predicted point back: gradients spent, |L − L*| left."""
+    """The corrector brought a predicted point back: gradients spent (0: none were needed), |L − L*|
+    left, L − L* before and after each correction, and the decrease of R that was predicted.
+    """
 
     gradients: int
     residual: float
+    residuals: tuple[float, ...] = ()
+    predicted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,43 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Noticed:
+    """Something happened on the way: what, at which recorded point, and the value there."""
+
+    what: str
+    at: Point
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.value:.4g} at {self.at.name}"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A point between two steps was recorded, aside from the walk: an event was located there."""
+
+    point: Point
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The walk ended; `reason` is a sentence for people."""
 
     reason: str
 
 
-Event = Progress | Corrected | Refused | Started | Stepped | Measured | Kept | Stopped
+Event = (
+    Progress
+    | Corrected
+    | Refused
+    | Started
+    | Stepped
+    | Measured
+    | Kept
+    | Noticed
+    | Located
+    | Stopped
+)
 Listener = Callable[[Event], None]
 
 

@@ -52,6 +52,10 @@ class Split:
         """‖tangent‖/‖r‖ in [0, 1]; 0 at a constrained stationary point."""
         return self.tangent_norm / self.slope_norm if self.slope_norm else 0.0
 
+    def angle(self, sign: float) -> float:
+        """The angle between g and ∇R in degrees, r being ∇R (sign 1) or −∇R (sign −1)."""
+        return self.angle_deg if sign > 0 else 180.0 - self.angle_deg
+
 
 def split(slope: Tensor, gradient: Tensor) -> Split:
     """The rejection of r (p,) from g (p,), with multiplier and angle (Tahir & Katz 2020, §3)."""
@@ -81,14 +85,25 @@ class Leg:
 
 @dataclass(frozen=True)
 class Correction:
-    """Where the corrector ended, every point it came by (the last is that end), and success."""
+    """Every point that the corrector came by, the predicted one first and its end last, with their
+    L − L*, and whether that end is as near as asked.
+    """
 
     legs: tuple[Leg, ...]
+    residuals: tuple[float, ...]
     converged: bool
 
     @property
-    def end(self) -> Leg:
-        return self.legs[-1]
+    def theta(self) -> Tensor:
+        return self.legs[-1].theta
+
+    @property
+    def loss(self) -> float:
+        return self.legs[-1].loss
+
+    @property
+    def gradient(self) -> Tensor:
+        return self.legs[-1].gradient
 
 
 def newton(
@@ -117,14 +132,18 @@ def newton(
         theta = torch.add(theta, along, alpha=-newton_length(loss, level) / square)
 
 
-def correct(problem: Problem, level: float, theta: Tensor, *, within: float) -> Correction:
-    """`newton` along g until |L − L*| ≤ `within`; unconverged where it ended before."""
-    legs = []
-    for leg in newton(problem, level, theta):
+def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: float) -> Correction:
+    """`newton` along g until |L − L*| ≤ `within`; unconverged where it ended before.
+
+    `level_set` gives L*; its tolerance is not used.
+    """
+    legs, converged = [], False
+    for leg in newton(problem, level_set.level, theta):
         legs.append(leg)
-        if abs(leg.loss - level) <= within:
-            return Correction(tuple(legs), True)
-    return Correction(tuple(legs), False)
+        if converged := abs(level_set.residual(leg.loss)) <= within:
+            break
+    residuals = tuple(level_set.residual(leg.loss) for leg in legs)
+    return Correction(tuple(legs), residuals, converged)
 
 
 def newton_length(loss: float, level: float) -> float:

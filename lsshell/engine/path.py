@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from lsshell.engine.convergence import Convergence
 from lsshell.engine.errors import EngineError
 from lsshell.engine.store import PointStore
 
-Kind = Literal["start", "level", "step"]
+Kind = Literal["start", "level", "step", "located"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Point:
     traversal's start; distance: ‖θ − θ_start‖; length: of the path walked. `kept` where θ itself
     is on record; seed: the session's at the traversal's start; validation_loss: where the data
     has examples to choose by; rate, corrections: the predictor's length of the step that led here
-    and the corrector's steps after it.
+    and the corrector's steps after it; convergence: how that step was made. A `located` point
+    lies between two steps, aside from the walk.
     """
 
     index: int
@@ -50,6 +52,17 @@ class Point:
     validation_loss: float | None = None
     rate: float | None = None
     corrections: int = 0
+    convergence: Convergence | None = None
+
+    @property
+    def name(self) -> str:
+        """BRANCH:STEP, as `goto` takes it."""
+        return f"{self.branch}:{self.step}"
+
+    @property
+    def begins(self) -> bool:
+        """Whether a traversal starts here; any other point belongs to its parent's."""
+        return self.kind in ("start", "level")
 
     @property
     def chosen_by(self) -> float | None:
@@ -74,7 +87,9 @@ class Point:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Point:
-        return cls(**fields)
+        found = fields.get("convergence")
+        made = None if found is None else Convergence.from_dict(found)
+        return cls(**{**fields, "convergence": made})
 
 
 def best_of(points: Iterable[Point]) -> Point | None:
@@ -117,6 +132,18 @@ class Path:
         self.here = point
         self.branch = point.branch
         self.next_index = max(self.next_index, point.index + 1)
+
+    def add_aside(self, point: Point, tensors: Mapping[str, Tensor]) -> Point:
+        """Records and keeps a point without going there."""
+        self.store.keep(point.index, tensors)
+        point, here, branch = replace(point, kept=True), self.here, self.branch
+        self.restore(point)
+        self.here, self.branch = here, branch
+        return point
+
+    def learn(self, point: Point) -> None:
+        """Takes what has since been measured at a recorded point other than `here`."""
+        self.points[point.index] = point
 
     def keep_here(self, tensors: Mapping[str, Tensor]) -> bool:
         """Keeps θ of `here` if it is not kept yet; True where that changed anything."""
@@ -169,7 +196,7 @@ class Path:
         at = point or self.here
         while at is not None:
             line.append(at)
-            if at.kind != "step" or at.parent is None:
+            if at.begins or at.parent is None:
                 break
             at = self.points.get(at.parent)
         return line[::-1]
@@ -181,7 +208,7 @@ class Path:
         members = {self.lineage()[0].index}
         found = []
         for point in list(self.points.values()):  # another thread may be walking
-            if point.kind == "step" and point.parent in members:
+            if not point.begins and point.parent in members:
                 members.add(point.index)
             if point.index in members:
                 found.append(point)

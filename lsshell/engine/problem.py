@@ -47,6 +47,11 @@ class TestMetrics:
     rmse: float | None
     validation_loss: float | None = None
 
+    @property
+    def chosen_by(self) -> float:
+        """The validation loss, or the test loss where there is none."""
+        return self.loss if self.validation_loss is None else self.validation_loss
+
 
 class Problem:
     """A network, a data set and a loss, seen as L(θ) for a flat θ (p,).

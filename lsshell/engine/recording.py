@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from lsshell.engine.convergence import Convergence
 from lsshell.engine.levelset import LevelSet, Split
 from lsshell.engine.path import Kind, Path, Point
-from lsshell.engine.problem import Problem, TestMetrics
+from lsshell.engine.problem import Problem
 from lsshell.engine.regularizers import REGULARIZERS, Regularizer, make_regularizer
 from lsshell.engine.vectors import norm
 
-NOT_MEASURED = TestMetrics(None, None, None)  # type: ignore[arg-type]
+LOCATED = "-best"
 
 
 @dataclass
@@ -50,13 +51,12 @@ class Recorder:
         measure: bool,
         rate: float | None = None,
         corrections: int = 0,
+        convergence: Convergence | None = None,
     ) -> Point:
         """A point at θ, child of the path's `here`. `known` are regulariser values already had."""
         parent = self.path.here
         same = kind == "step" and parent is not None
-        metrics = self.problem.test(theta) if measure else NOT_MEASURED
-        values = self.values(theta, switched, known) if measure else dict(known)
-        return Point(
+        point = Point(
             index=self.path.next_index,
             seed=self.seed,
             parent=parent.index if parent else None,
@@ -66,11 +66,10 @@ class Recorder:
             loss=loss,
             level=level_set.level if level_set else None,
             tolerance=level_set.tolerance if level_set else None,
-            test_loss=metrics.loss,
-            test_accuracy=metrics.accuracy,
-            test_rmse=metrics.rmse,
-            validation_loss=metrics.validation_loss,
-            regularizers=values,
+            test_loss=None,
+            test_accuracy=None,
+            test_rmse=None,
+            regularizers=dict(known),
             angle_deg=_angle(split, descending),
             implied_weight_decay=_implied(split, descending),
             gradients=self.problem.gradients - self.gradients_before,
@@ -78,6 +77,40 @@ class Recorder:
             length=(parent.length + norm(theta - self.last)) if same and parent else 0.0,
             rate=rate,
             corrections=corrections,
+            convergence=convergence,
+        )
+        return self.measured(point, theta, switched, known) if measure else point
+
+    def measured(
+        self,
+        point: Point,
+        theta: Tensor,
+        switched: Mapping[str, Regularizer],
+        known: Mapping[str, float],
+    ) -> Point:
+        """The point at θ with its test metrics and regularisers."""
+        metrics = self.problem.test(theta)
+        return replace(
+            point,
+            test_loss=metrics.loss,
+            test_accuracy=metrics.accuracy,
+            test_rmse=metrics.rmse,
+            validation_loss=metrics.validation_loss,
+            regularizers=self.values(theta, switched, known),
+        )
+
+    def located(self, point: Point, theta: Tensor, before: Point, start: Tensor) -> Point:
+        """The point made a `located` one, after the recorded point `before` at θ = `start`, on a
+        branch of its own: BRANCH-best.
+        """
+        branch = before.branch.partition(LOCATED)[0] + LOCATED
+        return replace(
+            point,
+            kind="located",
+            parent=before.index,
+            branch=branch if branch not in self.path.branches() else self.path.free_name(branch),
+            step=before.step + 1,
+            length=before.length + norm(theta - start),
         )
 
     def values(

@@ -6,38 +6,29 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import torch
-
-from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
+from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Event, Refused
-from lsshell.engine.levelset import correct
+from lsshell.engine.location import Until, crossing, met
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 
 # Angles this close to a constrained stationary point are one: sin(∠(r, g)) below it.
 STATIONARY_SINE = 1e-4
-LOCATE_STEPS = 8
 PAUSED, INTERRUPTED = "paused", "interrupted"
-
-
-class Until(Protocol):
-    """A value that ends the walk when it crosses a target."""
-
-    name: str
-    target: float
-
-    def value(self, position: Position) -> float: ...
 
 
 @dataclass(frozen=True)
 class WalkEnd:
-    """Where a walk ended: the last accepted position, steps taken, steps refused, and why."""
+    """Where a walk ended: the last accepted position, steps taken, steps refused, and why.
+
+    crossed: the value that met its target.
+    """
 
     position: Position
     steps: int
     refused: int
     reason: str
+    crossed: Until | None = None
 
 
 def walk(
@@ -50,15 +41,15 @@ def walk(
     until: Sequence[Until] = (),
     until_angle: float | None = None,
     seconds: float | None = None,
-    paused: Callable[[], bool] = lambda: False,
+    stop: Callable[[], str | None] = lambda: None,
 ) -> WalkEnd:
     """Walks at most `steps` steps from `here`, calling `record` after each accepted one.
 
     Ends early where the angle between ∇L and ∇R reaches `until_angle` degrees (from below when
     descending, from above when ascending), where an `until` value crosses its target (the last
     step is shortened to meet it), after `seconds`, at a constrained stationary point, where no
-    step is acceptable, where `paused` says so between two steps, or where the user asked to stop
-    (between gradients; the last accepted point stays). Every recorded point satisfies
+    step is acceptable, where `stop` gives a reason between two steps, or where the user asked to
+    stop (between gradients; the last accepted point stays). Every recorded point satisfies
     |L − L*| ≤ tolerance.
     """
     refused = 0
@@ -73,14 +64,17 @@ def walk(
     counted = Terrain(terrain.problem, terrain.level_set, terrain.objective, terrain.sign, count)
     taken, deadline = 0, None if seconds is None else time.monotonic() + seconds
     sides = [u.value(here) - u.target for u in until]
+    for u, side in zip(until, sides, strict=True):
+        if met(u, side):
+            return WalkEnd(here, 0, 0, _reached(u), u)
     while True:
         reason = _arrived(here, terrain.sign, until_angle)
         if reason is None and taken >= steps:
             reason = f"{steps} steps taken"
         if reason is None and deadline is not None and time.monotonic() >= deadline:
             reason = f"{seconds:g} seconds are over"
-        if reason is None and paused():
-            reason = PAUSED
+        if reason is None:
+            reason = stop()
         if reason is not None:
             return WalkEnd(here, taken, refused, reason)
         try:
@@ -89,7 +83,7 @@ def walk(
                 (u for u, s in zip(until, sides, strict=True) if _crossed(s, u, there)), None
             )
             if crossed is not None:
-                there = _locate(counted, crossed, here, there)
+                there = crossing(counted, crossed, here, there)
         except (Cancelled, KeyboardInterrupt):
             # The step under way leaves no trace, so that walking as many steps gives this again.
             refused, problem.gradients = whole
@@ -101,11 +95,15 @@ def walk(
         record(here)
         whole = (refused, problem.gradients)
         if crossed is not None:
-            return WalkEnd(here, taken, refused, f"{crossed.name} = {crossed.target:g} reached")
+            return WalkEnd(here, taken, refused, _reached(crossed), crossed)
+
+
+def _reached(until: Until) -> str:
+    return f"{until.name} = {until.target:g} reached"
 
 
 def _arrived(here: Position, sign: float, until_angle: float | None) -> str | None:
-    angle = here.split.angle_deg if sign > 0 else 180.0 - here.split.angle_deg
+    angle = here.split.angle(sign)
     if here.split.slope_norm == 0.0:
         return "∇R is zero here: nothing to descend"
     if math.isnan(angle):
@@ -122,39 +120,3 @@ def _arrived(here: Position, sign: float, until_angle: float | None) -> str | No
 
 def _crossed(side: float, until: Until, there: Position) -> bool:
     return side != 0.0 and (until.value(there) - until.target) * side <= 0.0
-
-
-def _locate(terrain: Terrain, until: Until, here: Position, there: Position) -> Position:
-    """The point between two accepted ones where the value meets its target, by regula falsi.
-
-    Points between are corrected back to the level set; the far end is returned where none is
-    acceptable.
-    """
-    low, high = 0.0, 1.0
-    f_low, f_high = until.value(here) - until.target, until.value(there) - until.target
-    best = there
-    for _ in range(LOCATE_STEPS):
-        if abs(f_high) <= 1e-4 * max(abs(until.target), 1e-12):
-            break
-        share = low + (high - low) * f_low / (f_low - f_high)
-        share = min(max(share, low + 0.05 * (high - low)), high - 0.05 * (high - low))
-        trial = torch.lerp(here.theta, there.theta, share)
-        try:
-            correction = correct(
-                terrain.problem,
-                terrain.level_set.level,
-                trial,
-                within=terrain.level_set.tolerance / 10,
-            )
-        except NotFiniteError:
-            break
-        if not correction.converged:
-            break
-        end = correction.end
-        middle = terrain.at(end.theta, end.loss, end.gradient)
-        f_middle = until.value(middle) - until.target
-        if f_middle * f_low > 0.0:
-            low, f_low = share, f_middle
-        else:
-            high, f_high, best = share, f_middle, middle
-    return best

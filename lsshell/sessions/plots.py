@@ -73,7 +73,7 @@ class Traversal:
             if point.branch not in lines:
                 lines[point.branch] = []
                 parent = path.points.get(point.parent) if point.parent is not None else None
-                if point.kind == "step" and parent is not None:
+                if not point.begins and parent is not None:
                     lines[point.branch].append(parent)
             lines[point.branch].append(point)
         later = [p for p in lines.get(here.branch, ()) if p.index > here.index]

@@ -75,7 +75,9 @@ def rest_of_walk(
 
 def one_step(text: str, variables: Mapping[str, str]) -> str:
     """One step in the manner of this walk, wherever that one would have ended."""
-    nowhere = {"until": None, "until-angle": None, "seconds": None, "record": None, "measure": None}
+    nowhere = dict.fromkeys(
+        ("until", "until-angle", "until-plateau", "patience", "seconds", "record", "measure")
+    )
     return walk_line(text, {"steps": "1", **nowhere}, variables)
 
 

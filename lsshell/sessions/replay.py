@@ -169,7 +169,7 @@ def _run_again(
 def _cut_as(entry: Entry, session: Session) -> Iterator[None]:
     """A command that did not end by itself takes as many steps (or epochs) again, and says so."""
     results = entry.results or {}
-    if _cut_short(results):
+    if cut_short(results):
         session.step_limit = extent(results)
         session.cut_reason = results["reason"]
     try:
@@ -191,7 +191,8 @@ def _prepare(session: Session, path: Path, recorded: Mapping[str, str]) -> tuple
     )
 
 
-def _cut_short(results: Mapping[str, Any]) -> bool:
+def cut_short(results: Mapping[str, Any]) -> bool:
+    """Whether a command with these results on record did not end by itself."""
     reason = str(results.get("reason", ""))
     return (
         reason in ("interrupted", "paused", "killed")
@@ -202,12 +203,13 @@ def _cut_short(results: Mapping[str, Any]) -> bool:
 
 def _compare(entry: Entry, found: Mapping[str, Any], *, exact: bool) -> list[Compared]:
     results = dict(entry.results or {})
-    if _cut_short(results):
+    if cut_short(results):
         results.pop("reason")
     compared = []
     for name, recorded in results.items():
         last = name.rpartition(".")[2]
-        if not exact and (last in UNCOMPARED_ELSEWHERE or isinstance(recorded, str)):
+        happened = name.startswith("events.")  # there may be fewer elsewhere
+        if not exact and (happened or last in UNCOMPARED_ELSEWHERE or isinstance(recorded, str)):
             continue
         value = found.get(name)
         same = _same(last, recorded, value, exact=exact)

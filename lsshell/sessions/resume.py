@@ -9,6 +9,7 @@ from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import Entry, Journal, read_record
 from lsshell.sessions.language import Word, split_words
+from lsshell.sessions.replay import cut_short
 from lsshell.sessions.results import flatten
 from lsshell.sessions.session import Session, threads_kept_on_failure, use_threads
 
@@ -78,6 +79,8 @@ def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, 
     if command.kind == "work":
         if command.name == "load" and entry.results is not None:
             _take_network(session, words[1].text, entry)
+        if cut_short(entry.results or {"reason": "killed"}):  # a replay does not come to these
+            points = [f for f in points if f["kind"] != "located"]
         if points:
             _restore_points(session, index, points)
             _restore_origin(session, words, entry)
@@ -129,10 +132,12 @@ def _restore_points(session: Session, index: int, points: list[dict[str, Any]]) 
     for fields in points:
         point = Point.from_dict({k: v for k, v in fields.items() if k != "command"})
         latest[point.index] = point
+    last = None
     for point in latest.values():
         engine.path.restore(point)
-    last = engine.path.here
+        last = point if point.kind != "located" else last
     assert last is not None
+    engine.path.here, engine.path.branch = last, last.branch
     if not last.kept and engine.path.recover(last):
         last = engine.path.here
         assert session.journal is not None
@@ -160,6 +165,9 @@ def _close_cut_off(
     walked = {f["index"] for f in steps if f["command"] == last and f["kind"] == "step"}
     if walked or (name == "walk" and any(f["command"] == last for f in steps)):
         journal.end({"steps": len(walked), "reason": "killed"})
+        measured = session.engine.measure_on_record()
+        if measured is not None:
+            journal.point(measured.as_dict(), last)
         return [f"`{name}` was cut off after {len(walked)} steps; all of them are here"]
     if VOCABULARY.commands[name].kind in ("setup", "move", "view"):
         return []

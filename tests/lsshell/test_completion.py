@@ -75,7 +75,7 @@ def test_an_option_after_a_flag_is_offered() -> None:
         ("data iris --task ", ("classification", "regression")),
         ("plot loss --colour ", ("step", "test-loss")),
         ("compare ", ("weight-decay", "branches")),
-        ("path ", ("list", "points")),
+        ("path ", ("list", "points", "convergence")),
         ("reg ", REGULARIZERS),
         ("reg l2 ", ("on", "off")),
         ("model ", NETWORKS),

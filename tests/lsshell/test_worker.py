@@ -334,7 +334,16 @@ def test_off_and_on_again_between_two_steps_does_not_hold_the_walk(hands):
     assert hands.script == [WALK, "reg l2 off", "reg l2 on", "walk --steps 25"]
     assert hands.steps == [5, 25]
     assert hands.worker.rest is None
-    assert not hands.notices
+    assert not any("regulariser" in n for n in hands.notices)
+
+
+def test_what_a_walk_notices_is_told_while_it_goes_on(hands):
+    hands.worker.submit("walk --steps 40 --measure 1")
+    hands.idle()
+    told = [n for n in hands.notices if n.startswith("least test loss")]
+    (walk,) = [o.reply.values for s in hands.heard if (o := s.outcome) and o.command == "walk"]
+    assert len(told) == len(walk["events"]) > 0
+    assert told[-1].endswith(f"at {walk['best']['at']}")
 
 
 def test_the_last_one_switched_off_between_two_steps_holds_the_walk(hands):

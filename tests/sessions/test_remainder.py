@@ -16,6 +16,8 @@ OPTIONS = st.fixed_dictionaries(
         "--method": st.sampled_from(["quasi-newton", "gradient", "paper"]),
         "--until": st.sampled_from(["l2=200", "l1=3.5"]),
         "--until-angle": st.sampled_from(["170", "179.5"]),
+        "--until-plateau": st.sampled_from(["1e-4", "0.01"]),
+        "--patience": st.integers(1, 9).map(str),
         "--seconds": st.integers(5, 99).map(str),
         "--record": st.integers(1, 9).map(str),
         "--measure": st.integers(1, 9).map(str),
@@ -55,7 +57,8 @@ def test_the_rest_is_the_same_walk_with_the_steps_that_are_left(options, equals,
 
 @given(OPTIONS, st.booleans())
 def test_one_step_is_in_the_manner_of_the_walk_and_ends_nowhere_else(options, equals):
-    ends = ("--until", "--until-angle", "--seconds", "--record", "--measure")
+    ends = ("--until", "--until-angle", "--until-plateau", "--patience", "--seconds", "--record",
+            "--measure")  # fmt: skip
     manner = {name: value for name, value in options.items() if name not in ends}
     assert given_in(one_step(line(options, equals), {})) == manner | {"--steps": "1"}
 

@@ -138,7 +138,7 @@ def test_verbs_before_load_say_what_comes_first(tmp_path):
 
 def test_points_have_the_promised_fields_in_order(session):
     _, walk, measure = results(session, "walk --steps 3\nwalk --steps 4\nmeasure")
-    assert list(walk) == ["start", "end", "steps", "refused", "reason", "theta"]
+    assert list(walk) == ["start", "end", "steps", "refused", "reason", "theta", "best", "events"]
     assert list(walk["end"]) == POINT
     assert walk["end"]["step"] == 7
     assert set(measure["regularizers"]) >= {"l2", "jacobian", "hessian-trace", "gradient-norm"}

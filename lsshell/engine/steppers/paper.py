@@ -82,15 +82,17 @@ class Paper(Stepper):
 
     def _correct(self, terrain: Terrain, theta: Tensor, p: Tensor) -> Position:
         self.corrected = False
+        first: float | None = None
         for corrections in range(self.rates.most_corrections + 1):
             try:
                 loss, gradient = terrain.problem.loss_and_gradient(theta)
             except NotFiniteError as e:
                 raise Stalled(str(e)) from e
             residual = terrain.level_set.residual(loss)
+            first = residual if first is None else first
             if terrain.level_set.contains(loss):
-                if corrections:
-                    terrain.listen(Corrected(corrections, abs(residual)))
+                seen = (first, residual) if corrections else (first,)  # between: thousands
+                terrain.listen(Corrected(corrections, abs(residual), seen))
                 return terrain.at(theta, loss, gradient, self.rate, corrections)
             self.corrected = True
             q = gradient if residual > 0 else -gradient

@@ -113,14 +113,16 @@ class TangentDescent(Stepper):
             try:
                 there = self._correct(terrain, here, trial, steep, aim, decrease, length, legs)
             except NotFiniteError:
-                there = None
-            if there is not None:
+                there = "the loss is not finite"
+            if isinstance(there, Position):
                 rise = legs[0].loss - aim + expected
                 self.bend = rise / length**2
                 self._adapt(abs(rise) / terrain.level_set.level, length, halvings)
+                residuals = tuple(terrain.level_set.residual(leg.loss) for leg in legs)
+                terrain.listen(Corrected(len(legs) - 1, abs(residuals[-1]), residuals, decrease))
                 self.accepted(terrain, here, there, legs)
                 return there
-            terrain.listen(Refused(length, "the loss or R did not come down"))
+            terrain.listen(Refused(length, there))
             alpha /= 2
         return None
 
@@ -134,25 +136,25 @@ class TangentDescent(Stepper):
         decrease: float,
         length: float,
         legs: list[Leg],
-    ) -> Position | None:
-        """The first acceptable point of the corrector's, which are put into `legs`."""
+    ) -> Position | str:
+        """The first acceptable point of the corrector's, which are put into `legs`, or why none."""
         within = self._within(terrain, here, decrease, CORRECTED)
         # A look at R costs a gradient or more where R is dear: then only at the corrector's end.
         loose = self._within(terrain, here, decrease, TAKEN) if terrain.objective.cheap else within
-        taken: Position | None = None
+        found: Position | str = "not brought back to the level"
         for leg in newton(terrain.problem, aim, trial, normal=normal):
-            legs.append(leg)
             residual = abs(leg.loss - aim)
             if residual > max(loose, within):
+                legs.append(leg)
                 continue
-            there = self._judge(terrain, here, leg, decrease, length, len(legs) - 1)
-            if there is None and taken is not None:
-                legs.pop()
-                return taken
-            if residual <= within or (there is not None and there.split.sine > CENTRED):
-                return there
-            taken = there
-        return taken
+            there = self._judge(terrain, here, leg, decrease, length, len(legs))
+            if isinstance(there, str) and isinstance(found, Position):
+                return found
+            legs.append(leg)
+            found = there
+            if residual <= within or (isinstance(there, Position) and there.split.sine > CENTRED):
+                break
+        return found
 
     @staticmethod
     def _aim(terrain: Terrain, here: Position, decrease: float) -> float:
@@ -183,20 +185,21 @@ class TangentDescent(Stepper):
         decrease: float,
         length: float,
         spent: int,
-    ) -> Position | None:
-        level_set = terrain.level_set
-        if not level_set.contains(leg.loss):
-            return None
+    ) -> Position | str:
+        """The position there, or why it is refused."""
+        if not terrain.level_set.contains(leg.loss):
+            return "not brought back to the level"
         there = terrain.at(leg.theta, leg.loss, leg.gradient, length, spent)
         lagrangian = there.value - here.value
         lagrangian += here.split.multiplier * (there.loss - here.loss)
         if lagrangian > -ARMIJO * decrease or there.value >= here.value:
-            return None
-        if spent:
-            terrain.listen(Corrected(spent, abs(level_set.residual(there.loss))))
+            return "R did not come down" if terrain.sign > 0 else "R did not go up"
         return there
 
     def _adapt(self, rise: float, length: float, halvings: int) -> None:
+        # Bounds on the corrector's contraction or the tangent's turning, as in Allgower & Georg
+        # (1990, §6.1), cost gradients: MNIST_FF to ‖θ‖² = 136.47 by `gradient` takes 3235 as it
+        # is, 3464 with κ₁ ≤ 0.5, 5722 with turning ≤ 60°.
         factor = min(1.6, max(0.5, (self.rise / max(rise, 1e-9)) ** 0.5))
         if halvings:
             factor = min(factor, 0.7)

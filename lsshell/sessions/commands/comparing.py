@@ -189,13 +189,13 @@ def _branches(session: FromSession) -> Reply:
 
     engine = session.engine
     points = engine.path.traversal()
-    if not any(p.kind == "step" for p in points):
+    if all(p.begins for p in points):
         raise CommandError("nothing has been walked yet: `branch NAME`, `reg …`, `walk`")
     start = engine.path.start()
     values: dict[str, Any] = {}
     rows = []
-    for name in dict.fromkeys(p.branch for p in points if p.kind == "step"):
-        line = [p for p in points if p.branch == name and p.kind == "step"]
+    for name in dict.fromkeys(p.branch for p in points if not p.begins):
+        line = [p for p in points if p.branch == name and not p.begins]
         end, best = line[-1], best_of(line) or line[-1]
         changes = {
             n: v / start.regularizers[n] - 1

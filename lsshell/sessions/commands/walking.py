@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from lsshell.engine.vocabulary import Method, RegularizerName
+from lsshell.sessions.convergence import step_table, step_values
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.language import assignment
 from lsshell.sessions.points import point_values, point_words, side_by_side
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
 from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession, Many
+
+if TYPE_CHECKING:
+    from lsshell.engine.path import Point
 
 
 @VOCABULARY.command("work")
@@ -164,6 +168,8 @@ def walk(
     method: Method = "quasi-newton",
     until_angle: float | None = None,
     until: Many = (),
+    until_plateau: float | None = None,
+    patience: int | None = None,
     seconds: float | None = None,
     ascend: Flag = False,
     record: int | None = None,
@@ -189,7 +195,13 @@ def walk(
         Stop when the angle between ∇L and ∇R reaches this (with --ascend: falls to it); 180° is
         the constrained minimum.
     until
-        Stop where a regulariser meets a value: --until l2=200. May be repeated.
+        Stop where a regulariser or the angle meets a value, located between two steps:
+        --until l2=200, --until angle=150. May be repeated.
+    until_plateau
+        Stop where R falls by less than this share of itself a gradient (over ten steps).
+    patience
+        Stop where the validation loss (test loss where there are no validation examples) has not
+        fallen for so many measures, and locate where it is least: `goto best` goes there.
     seconds
         Stop after this time.
     ascend
@@ -222,6 +234,8 @@ def walk(
         steps=steps,
         until=targets,
         until_angle=until_angle,
+        until_plateau=until_plateau,
+        patience=patience,
         seconds=None if session.replaying else seconds,  # then by the steps that were taken
         ascend=ascend,
         record=record,
@@ -233,6 +247,7 @@ def walk(
         stop_after=session.step_limit,
     )
     result = session.engine.walk(request)
+    best = result.best
     values = {
         "start": point_values(result.start),
         "end": point_values(result.end),
@@ -240,6 +255,8 @@ def walk(
         "refused": result.refused,
         "reason": result.reason,
         "theta": result.theta,
+        "best": {"at": best.name, _chosen_by(best): best.chosen_by},
+        "events": [{"event": e.what, "at": e.at.name, "value": e.value} for e in result.noticed],
     }
     shown = [n for n in result.end.regularizers if n in session.engine.sum.terms]
     shown += [n for n in ("l2",) if n in result.end.regularizers and n not in shown]
@@ -250,7 +267,29 @@ def walk(
     )
     both = side_by_side([("start", result.start), ("now", result.end)], shown)
     stopped = result.reason in (INTERRUPTED, PAUSED)
-    return Reply(values, f"{first}\n{both}", interrupted=stopped)
+    last = _best_words(session, best, asked=patience is not None)
+    return Reply(values, f"{first}\n{both}{last}", interrupted=stopped)
+
+
+def _chosen_by(point: Point) -> str:
+    """The field that `best` goes by."""
+    return "test_loss" if point.validation_loss is None else "validation_loss"
+
+
+def _best_words(session: FromSession, best: Point, *, asked: bool) -> str:
+    """Where a walk was best, and whether `goto best` goes there."""
+    from lsshell.engine.path import best_of
+
+    overall = best_of(session.engine.path.traversal())
+    name = _chosen_by(best).replace("_", " ")
+    words = f"\nleast {name} {number(best.chosen_by, 5)} at {best.name}"
+    if overall is None or overall.index == best.index:
+        words += ": `goto best` goes there"
+    else:
+        words += f"; `goto best` goes to {overall.name}, {number(overall.chosen_by, 5)}"
+    if asked and best.validation_loss is None:
+        words += "\nthere are no validation examples to choose by (`data … --validation N`)"
+    return words
 
 
 @VOCABULARY.command("move")
@@ -298,13 +337,15 @@ def branch(name: str | None = None, /, *, session: FromSession) -> Reply:
 
 
 @VOCABULARY.command("view")
-def path(what: Literal["list", "points"] = "list", /, *, session: FromSession) -> Reply:
-    """Show the branches walked, or the points of this one.
+def path(
+    what: Literal["list", "points", "convergence"] = "list", /, *, session: FromSession
+) -> Reply:
+    """Show the branches walked, the points of this one, or how its steps were made.
 
     Parameters
     ----------
     what
-        list (branches) or points.
+        list (branches), points, or convergence (predictor, corrections and refusals of each step).
     """
     engine = session.engine
     here = engine.path.here
@@ -315,6 +356,11 @@ def path(what: Literal["list", "points"] = "list", /, *, session: FromSession) -
         rows = [_point_row(p, here.index) for p in points]
         headers = ["step", "L − L*", "test loss", "R", "angle", "gradients", "kept", ""]
         return Reply({"points": [point_values(p) for p in points]}, table(headers, rows), {})
+    if what == "convergence":
+        steps = [p for p in engine.path.lineage() if p.convergence is not None]
+        if not steps:
+            raise CommandError("no step of this branch says how it was made: `walk` first")
+        return Reply({"steps": [step_values(p) for p in steps]}, step_table(steps), {})
     values, rows = {}, []
     for name, points in engine.path.branches().items():
         first, last = points[0], points[-1]

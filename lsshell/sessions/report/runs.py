@@ -186,12 +186,12 @@ def _walks(entries: Sequence[Entry], latest: Mapping[int, tuple[int, Point]]) ->
     on = _switched_on(entries)
     ends: dict[tuple[int, str], list[int]] = {}
     for index, (_, point) in latest.items():
-        if point.kind == "step":
+        if not point.begins:
             line = _line(index, latest)
             ends[line[0].index, point.branch] = [p.index for p in line]
     for (_, name), line_of in ends.items():
         line = [latest[i][1] for i in line_of]
-        commands = list(dict.fromkeys(latest[p.index][0] for p in line if p.kind == "step"))
+        commands = list(dict.fromkeys(latest[p.index][0] for p in line if not p.begins))
         ways = {_option(_words(entries[c]), "--method") or "quasi-newton" for c in commands}
         descended = [on[c] for c in commands]
         alike = all(d == descended[0] for d in descended)
@@ -206,7 +206,7 @@ def _line(index: int, latest: Mapping[int, tuple[int, Point]]) -> list[Point]:
     while at is not None and at in latest:
         point = latest[at][1]
         line.append(point)
-        at = point.parent if point.kind == "step" else None
+        at = None if point.begins else point.parent
     return line[::-1]
 
 
@@ -225,7 +225,11 @@ def _add_measured(entries: Sequence[Entry], latest: dict[int, tuple[int, Point]]
     for number, entry in enumerate(entries):
         if _words(entry)[:1] != ["measure"] or not entry.results:
             continue
-        before = [i for i, (command, _) in latest.items() if command == number - 1]
+        before = [
+            index
+            for index, (command, point) in latest.items()
+            if command == number - 1 and point.kind != "located"
+        ]
         if not before:  # one has gone somewhere, or switched something, since
             continue
         command, point = latest[max(before)]
