@@ -74,7 +74,7 @@ def walk(
     taken, deadline = 0, None if seconds is None else time.monotonic() + seconds
     sides = [u.value(here) - u.target for u in until]
     while True:
-        reason = _arrived(here, terrain.sign, until_angle)
+        reason = arrived(here, terrain.sign, until_angle)
         if reason is None and taken >= steps:
             reason = f"{steps} steps taken"
         if reason is None and deadline is not None and time.monotonic() >= deadline:
@@ -104,7 +104,8 @@ def walk(
             return WalkEnd(here, taken, refused, f"{crossed.name} = {crossed.target:g} reached")
 
 
-def _arrived(here: Position, sign: float, until_angle: float | None) -> str | None:
+def arrived(here: Position, sign: float, until_angle: float | None) -> str | None:
+    """Why a walk ends at this position, in words; None where it goes on."""
     angle = here.split.angle_deg if sign > 0 else 180.0 - here.split.angle_deg
     if here.split.slope_norm == 0.0:
         return "∇R is zero here: nothing to descend"

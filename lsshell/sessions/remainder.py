@@ -59,9 +59,10 @@ def rest_of_walk(
 ) -> str | None:
     """The line that takes the steps that are left; None where none are.
 
+    None for many walkers too (--runs, --each): each goes on from its own branch, by `goto`.
     `seconds`: how long the walk took so far, off its own `--seconds`.
     """
-    if taken >= of:
+    if taken >= of or any(_value(text, many, variables) for many in ("runs", "each")):
         return None
     options: dict[str, str | None] = {"steps": str(of - taken)}
     limit = _value(text, "seconds", variables)
@@ -75,8 +76,10 @@ def rest_of_walk(
 
 def one_step(text: str, variables: Mapping[str, str]) -> str:
     """One step in the manner of this walk, wherever that one would have ended."""
-    nowhere = {"until": None, "until-angle": None, "seconds": None, "record": None, "measure": None}
-    return walk_line(text, {"steps": "1", **nowhere}, variables)
+    left_out = """
+    until until-angle seconds record measure runs each spread seed batched
+    """
+    return walk_line(text, {**dict.fromkeys(left_out.split()), "steps": "1"}, variables)
 
 
 def rest_of_record(

@@ -80,6 +80,8 @@ def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, 
             _take_network(session, words[1].text, entry)
         if points:
             _restore_points(session, index, points)
+            if "branch" in (entry.results or {}):  # many walkers: not where the last point is
+                session.engine.goto(entry.results["branch"])
             _restore_origin(session, words, entry)
         return []
     outcome = session.execute(entry.line)

@@ -19,6 +19,10 @@ MAX_HALVINGS = 20
 # The first step and the first cap on a step's length, relative to ‖θ‖.
 FIRST_STEP = 1e-3
 FIRST_CAP = 0.02
+NO_SHORTER_STEP = (
+    "no shorter step lowers R within the tolerance: the point is as good as this precision and"
+    " tolerance allow"
+)
 
 
 class TangentDescent(Stepper):
@@ -56,10 +60,7 @@ class TangentDescent(Stepper):
             if there is not None:
                 return there
             if not self.forget():
-                raise Stalled(
-                    "no shorter step lowers R within the tolerance: the point is as good as this"
-                    " precision and tolerance allow"
-                )
+                raise Stalled(NO_SHORTER_STEP)
 
     def _try(self, terrain: Terrain, here: Position) -> Position | None:
         parts = here.split
