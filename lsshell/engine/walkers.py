@@ -65,8 +65,8 @@ class WalkersRequest:
 
 @dataclass(frozen=True)
 class WalkerEnd:
-    """One walker's branch, the regularisers that it descends, its first and last point, and why
-    it ended.
+    """One walker's branch, the regularisers that it descends, its first and last point, why it
+    ended, and a hash of its last θ.
     """
 
     branch: str
@@ -76,6 +76,7 @@ class WalkerEnd:
     steps: int
     refused: int
     reason: str
+    theta: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def walk_many(engine: Engine, request: WalkersRequest) -> WalkersResult:
     """Walks K walkers from the current point, each on a branch of its own.
 
     Every recorded point has |L − L*| ≤ tolerance, and along each branch R falls from its first
-    point on (rises, when ascending). Afterwards the current point is the first walker's end.
+    point on (rises, when ascending). Afterwards the current point is again the one they all left.
     Raises EngineError, with nothing changed, for a request that cannot be met.
     """
     return _Walkers(engine, request).walk()
@@ -180,7 +181,7 @@ class _Walkers:
             engine._start_at(theta, "level", level_set)
         here = engine.path.here
         assert here is not None
-        names = self._branches(here.branch)
+        names = self._branches(engine.path.branch)
         self.fork = here
         self.walkers = [_Walker(n, s) for n, s in zip(names, sums, strict=True)]
         for walker, (position, spent) in zip(self.walkers[1:], starts, strict=False):
@@ -193,9 +194,8 @@ class _Walkers:
                 self._one_by_one()
         finally:
             engine.sum, engine.listen = before, listen
-            first = next((w.end for w in self.walkers if w.end is not None), here)
-            engine.path.branch = first.branch
-            engine.place_at(first)
+            engine.path.branch = here.branch
+            engine.place_at(here)
         reason = self.reason or "all walkers have ended"
         engine.listen(Stopped(reason))
         return WalkersResult(tuple(self.ends), self.recorded, reason, batched, words)
@@ -396,6 +396,7 @@ class _Walkers:
             if walker.end is None and reason in (INTERRUPTED, PAUSED):
                 continue
             self._stand(row, recorder, before[row] + int(found.gradients[row]))
+            engine.theta = found.here.thetas[row]
             if walker.end is not None:
                 walker.end = engine._finish(found.here.position(row), self.sign > 0)
             end, refused = walker.end or self.fork, int(found.refused[row])
@@ -454,7 +455,8 @@ class _Walkers:
         walker.end = end
         start = walker.start or self.fork
         names = tuple(walker.total.terms)
-        self.ends.append(WalkerEnd(walker.branch, names, start, end, steps, refused, reason))
+        theta = self.engine.theta_hash()
+        self.ends.append(WalkerEnd(walker.branch, names, start, end, steps, refused, reason, theta))
 
     def _schedule(self) -> tuple[int, int]:
         """Keep, and measure, every so many steps: as many of all walkers as one walk keeps."""

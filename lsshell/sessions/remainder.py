@@ -54,15 +54,20 @@ def asked_steps(text: str, variables: Mapping[str, str]) -> int | None:
     return int(asked) if asked is not None and asked.isdecimal() else None
 
 
+def many_walkers(text: str, variables: Mapping[str, str]) -> bool:
+    """Whether a walk is one of many walkers."""
+    return any(_value(text, option, variables) is not None for option in ("runs", "each"))
+
+
 def rest_of_walk(
     text: str, variables: Mapping[str, str], *, taken: int, of: int, seconds: float
 ) -> str | None:
     """The line that takes the steps that are left; None where none are.
 
-    None for many walkers too (--runs, --each): each goes on from its own branch, by `goto`.
+    None for many walkers too (--runs, --each): each can be walked on from its own branch.
     `seconds`: how long the walk took so far, off its own `--seconds`.
     """
-    if taken >= of or any(_value(text, many, variables) for many in ("runs", "each")):
+    if taken >= of or many_walkers(text, variables):
         return None
     options: dict[str, str | None] = {"steps": str(of - taken)}
     limit = _value(text, "seconds", variables)

@@ -25,8 +25,7 @@ def walk_many(
 ) -> Reply:
     """The reply of `walk` with --runs or --each; see `lsshell.engine.walkers.walk_many`.
 
-    Its "branch" is where the session stands afterwards; "steps" are all points recorded, the
-    displaced starts among them.
+    "steps" are all points recorded, the displaced starts among them.
     """
     from lsshell.engine.walk import INTERRUPTED, PAUSED
     from lsshell.engine.walkers import DEFAULT_SPREAD, WalkersRequest, walk_many
@@ -51,11 +50,9 @@ def walk_many(
         "reason": result.reason,
         "batched": result.batched,
         "execution": result.execution,
-        "branch": session.engine.path.branch,
-        "theta": session.engine.theta_hash(),
     }
     # Why a single walker ended is not the same where all are cut as one was on record.
-    ends = {w.branch: point_values(w.end) for w in result.walkers}
+    ends = {w.branch: {"end": point_values(w.end), "theta": w.theta} for w in result.walkers}
     check = {k: v for k, v in values.items() if k != "execution"} | {"walkers": ends}
     stopped = result.reason in (INTERRUPTED, PAUSED)
     first = f"{result.reason}: {len(ends)} branches, {result.recorded} points; {result.execution}"
@@ -71,6 +68,7 @@ def _walker_values(walker: WalkerEnd) -> dict[str, Any]:
         "steps": walker.steps,
         "refused": walker.refused,
         "reason": walker.reason,
+        "theta": walker.theta,
     }
 
 
