@@ -164,7 +164,8 @@ class _Walkers:
         before, listen = engine.sum, engine.listen
         sums = self._sums(theta)
         try:
-            for engine.sum in sums:
+            for total in sums:
+                engine.sum = total
                 engine._check(request.walk)
         finally:
             engine.sum = before
@@ -195,7 +196,7 @@ class _Walkers:
         finally:
             engine.sum, engine.listen = before, listen
             engine.path.branch = here.branch
-            engine.place_at(here)
+            engine.place_at(engine.path.points[here.index])
         reason = self.reason or "all walkers have ended"
         engine.listen(Stopped(reason))
         return WalkersResult(tuple(self.ends), self.recorded, reason, batched, words)
@@ -301,11 +302,10 @@ class _Walkers:
             already = self.recorded
             try:
                 result = engine.walk(asked)
-            except Cancelled:  # before its first step
+            except Cancelled:  # before its first step: what a walk of no steps comes to
+                with engine.ready().uncancelled():
+                    result = engine.walk(replace(asked, stop_after=0))
                 self.reason = INTERRUPTED
-                if walker.start is not None:
-                    self._end(walker, walker.start, 0, 0, INTERRUPTED)
-                break
             if self.recorded > already or walker.start is not None:
                 self._end(walker, result.end, result.steps, result.refused, result.reason)
             if result.reason in (INTERRUPTED, PAUSED):

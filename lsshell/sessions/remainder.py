@@ -56,7 +56,8 @@ def asked_steps(text: str, variables: Mapping[str, str]) -> int | None:
 
 def many_walkers(text: str, variables: Mapping[str, str]) -> bool:
     """Whether a walk is one of many walkers."""
-    return any(_value(text, option, variables) is not None for option in ("runs", "each"))
+    options = [_value(text, option, variables) for option in ("runs", "each")]
+    return text.split()[0] == "walk" and any(value is not None for value in options)
 
 
 def rest_of_walk(

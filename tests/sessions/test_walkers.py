@@ -39,28 +39,50 @@ def test_walks_of_many_walkers_replay_and_resume_where_they_left(tmp_path):
     assert session.engine.path.here == here
     assert session.engine.theta_hash() == theta
     assert list(session.engine.path.branches()) == branches
-    results(session, "walk --steps 2\ngoto main-w2\nwalk --steps 2\nplot test-loss\npath")
+    results(session, "walk --steps 1\ngoto main-w2\nwalk --steps 1\npath")
     session.close()
     assert_replays(tmp_path)
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize(
+    ("walk", "at_once"), [("batched", False), ("batched", True), ("alone", False), ("each", True)]
+)
 def test_walkers_stopped_within_a_step_replay(tmp_path, walk, at_once):
     session = talk(tmp_path / "s", SETUP.replace("level\n", ""))
     text = WALKS[walk].replace("--steps 6", "--steps 999").replace("--steps 4", "--steps 999")
-    for evaluations in (40, 53):
-        with Stop(session, evaluations, at_once=at_once):
-            (found,) = results(session, text)
-        assert found["reason"] == "interrupted"
-        assert found["walkers"]
+    with Stop(session, 40, at_once=at_once):
+        (found,) = results(session, text)
+    assert found["reason"] == "interrupted"
+    assert found["walkers"]
+    results(session, f"goto {list(found['walkers'])[-1]}\ngoto start")
     results(session, "walk --steps 2")
     session.close()
     assert_replays(tmp_path)
 
 
-@pytest.mark.parametrize("walk", WALKS)
-@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("evaluation", [0, 1])
+def test_a_walker_stopped_as_it_sets_out_replays(tmp_path, evaluation):
+    session = talk(tmp_path / "s", SETUP)
+    problem, engine = session.engine.problem, session.engine
+
+    def asked():  # from that evaluation of the second walker on
+        nonlocal evaluation
+        evaluation -= "main-w2" in engine.path.branches()
+        return evaluation < 0
+
+    problem.cancelled = asked
+    (found,) = results(session, WALKS["alone"])
+    problem.cancelled = engine.cancel.is_set
+    assert found["reason"] == "interrupted"
+    assert found["walkers"]["main-w2"]["steps"] == 0
+    assert list(found["walkers"]) == ["main-w1", "main-w2"]
+    session.close()
+    assert_replays(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("walk", "after"), [("batched", 0), ("batched", 1), ("batched", 4), ("alone", 2), ("each", 3)]
+)
 def test_walkers_that_were_killed_are_resumed_where_they_left_and_replay(tmp_path, walk, after):
     session = talk(tmp_path / "s", SETUP + WALKS[walk])
     fork = session.engine.path.here
