@@ -9,10 +9,15 @@ from torch import nn
 
 from lsshell.engine import Engine, EngineError, WalkRequest
 from lsshell.engine.events import Stepped
+from lsshell.engine.levelset import LevelSet
 from lsshell.engine.networks import build_network
 from lsshell.engine.problem import Problem
 from lsshell.engine.regularizers import REGULARIZERS, WeightedSum, make_regularizer
+from lsshell.engine.stacked.gradient import centres, margins
+from lsshell.engine.stacked.positions import Stack
 from lsshell.engine.stacked.problem import StackedProblem, why_not_stacked
+from lsshell.engine.steppers import Terrain
+from lsshell.engine.steppers.tangent_descent import TangentDescent
 from lsshell.engine.vectors import norm
 from lsshell.engine.walkers import WalkersRequest, walk_many
 from tests.engine.small import GivenLoss, blobs, images, regression
@@ -112,6 +117,30 @@ def test_networks_that_cannot_be_stacked_are_known():
     deciding = Problem(Deciding(), data)
     assert "vmap" in why_not_stacked(deciding, deciding.theta)
     assert deciding.gradients == 0
+
+
+def test_where_and_how_well_rows_are_centred_is_as_for_one():
+    values = torch.tensor([1e-9, 1e-4, 0.3], dtype=torch.float64)
+    grid = torch.cartesian_prod(torch.tensor([-2.0, 0.0, 50.0]), values.float(), values.float())
+    multipliers, decrease, shares = grid.double().numpy().T
+    level_set = LevelSet(0.7, 0.1)
+    losses = level_set.level + level_set.tolerance * np.where(shares > 0.1, -1, 1) * shares
+    k, sides = len(grid), torch.eye(2, dtype=torch.float64)
+    stack = Stack.at(
+        sides[:1].repeat(k, 1), losses, sides[:1].repeat(k, 1), losses, sides[1:].repeat(k, 1)
+    )
+    stack.multipliers = multipliers
+    terrain = Terrain(None, level_set, None, 1.0, None)
+    aims = centres(level_set, stack, np.arange(k), decrease)
+    within = margins(level_set, stack, np.arange(k), decrease)
+    for row in range(k):
+        here = stack.position(row)
+        aim = TangentDescent._aim(terrain, here, decrease[row])
+        assert aims[row] == pytest.approx(aim.level, rel=1e-14)
+        expected = TangentDescent._within(None, terrain, here, decrease[row])
+        assert within[row] == pytest.approx(expected, rel=1e-14)
+    assert len(set(aims)) > 3
+    assert len(set(within)) > 3
 
 
 # -- walks ---------------------------------------------------------------------------------------
@@ -301,14 +330,43 @@ def test_a_start_that_does_not_come_to_the_level_is_said(start):
     assert len(engine.path) == before
 
 
-def test_on_a_sphere_all_walkers_come_to_the_same_pole():
-    # L = ‖θ‖² = 1 and R = ‖θ − a‖²: the constrained minimum is a/‖a‖.
-    a = torch.tensor([3.0, -1.0, 2.0, 0.5], dtype=torch.float64)
-    problem = GivenLoss([1.0, 0.0, 0.0, 0.0], lambda theta: theta.square().sum())
+def given(function, theta, tolerance):
+    """An engine on a loss that is any function of θ, at a point of it."""
+    problem = GivenLoss(theta, function)
     engine = Engine()
     engine.data, engine.dtype = problem.data, "float64"
     engine.problem, engine.theta = problem, problem.theta.clone()
-    engine.fix_level(None, 1e-6)
+    engine.fix_level(None, tolerance)
+    return engine
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 0.5])
+def test_halvings_and_corrections_are_those_of_each_walker_alone(tolerance):
+    # A bent valley, under a narrow and a wide tolerance: steps are refused, corrected, re-aimed.
+    def loss(theta):
+        x, y, z = theta
+        return 1.0 + 10.0 * (y - x.square()).square() + (3.0 * z).cosh() + x.square()
+
+    found = []
+    for batched in (True, False):
+        engine = given(loss, [1.5, 2.0, 0.7], tolerance)
+        engine.switch("distance", None, {"reference": torch.tensor([-1.0, 3.0, -2.0]).double()})
+        request = WalkRequest("gradient", 40, record=1)
+        result = walk_many(engine, WalkersRequest(request, 4, spread=0.3, batched=batched))
+        found.append((engine, result.walkers))
+    (together, mine), (alone, theirs) = found
+    assert sum(w.refused for w in theirs) > 0
+    for one, other in zip(mine, theirs, strict=True):
+        assert (one.steps, one.refused, one.reason) == (other.steps, other.refused, other.reason)
+        assert one.end.gradients == other.end.gradients
+        pairs = zip(thetas(together, one.branch), thetas(alone, one.branch), strict=True)
+        assert all(norm(a - b) <= 1e-6 * norm(b) for a, b in pairs)
+
+
+def test_on_a_sphere_all_walkers_come_to_the_same_pole():
+    # L = ‖θ‖² = 1 and R = ‖θ − a‖²: the constrained minimum is a/‖a‖.
+    a = torch.tensor([3.0, -1.0, 2.0, 0.5], dtype=torch.float64)
+    engine = given(lambda theta: theta.square().sum(), [1.0, 0.0, 0.0, 0.0], 1e-6)
     engine.switch("distance", None, {"reference": a})
     result = many(engine, 6, steps=400, record=400)
     assert result.batched

@@ -67,8 +67,8 @@ class StackedGradient:
         assert self.caps is not None
         lengths = alphas * self.caps[rows]
         decrease = lengths * here.tangent_norms[rows]
-        aims = _aims(level_set, here, rows, decrease)
-        within = _within(level_set, here, rows, decrease)
+        aims = centres(level_set, here, rows, decrease)
+        within = margins(level_set, here, rows, decrease)
         where = index(rows, device)
         at, gradients = here.thetas[where], here.gradients[where]
         recentre = (here.losses[rows] - aims) / here.gradient_norms[rows] ** 2
@@ -140,7 +140,7 @@ class StackedGradient:
         return found, gradients, lengths
 
 
-def _aims(level_set: LevelSet, here: Stack, rows: Rows, decrease: Numbers) -> Numbers:
+def centres(level_set: LevelSet, here: Stack, rows: Rows, decrease: Numbers) -> Numbers:
     """`TangentDescent._aim` in every row."""
     residuals = here.losses[rows] - level_set.level
     cost = here.multipliers[rows] * residuals
@@ -149,7 +149,7 @@ def _aims(level_set: LevelSet, here: Stack, rows: Rows, decrease: Numbers) -> Nu
     return level_set.level + (1.0 - share) * residuals
 
 
-def _within(level_set: LevelSet, here: Stack, rows: Rows, decrease: Numbers) -> Numbers:
+def margins(level_set: LevelSet, here: Stack, rows: Rows, decrease: Numbers) -> Numbers:
     """`TangentDescent._within` in every row."""
     floor = (1e-12 if here.thetas.dtype == torch.float64 else 1e-6) * level_set.level
     worth = np.abs(here.multipliers[rows])
