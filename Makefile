@@ -48,6 +48,7 @@ test: $(VENV)/installed
 
 benchmark: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/walk.py
+	$(VENV)/bin/python benchmarks/walkers.py
 	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/app.py
 

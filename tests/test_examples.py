@@ -51,7 +51,7 @@ def test_the_bundled_checkpoint_says_what_it_is():
     assert metadata["seed"] == "0"
 
 
-@pytest.mark.parametrize("name", ["iris.lss", "regularizers.lss"])
+@pytest.mark.parametrize("name", ["iris.lss", "regularizers.lss", "walkers.lss"])
 def test_the_other_examples_run(tmp_path, name):
     found = run(name, tmp_path / "s")
     assert found["walk"]["steps"] > 0

@@ -380,7 +380,7 @@ class Engine:
     def fix_level(self, value: float | None, tolerance: float | None) -> Point:
         """Fixes L* here, or moves to loss `value` first; tolerance in units of L (0.01·L*)."""
         problem, theta = self.ready(), self.problem_theta()
-        level_set = _level_set(problem.loss(theta) if value is None else value, tolerance)
+        level_set = fresh_level_set(problem.loss(theta) if value is None else value, tolerance)
         if value is not None:
             try:
                 theta, _ = move_to(problem, level_set, theta)
@@ -460,7 +460,7 @@ class Engine:
         level_set = self.level_set
         if level_set is None:
             tolerance = PAPER_TOLERANCE if request.method == "paper" else None
-            level_set = _level_set(problem.loss(theta), tolerance)
+            level_set = fresh_level_set(problem.loss(theta), tolerance)
         log = StepLog(self.listen, problem)
         terrain = Terrain(problem, level_set, self.sum, sign, log.hear)
         here = self._position(terrain, theta)
@@ -602,7 +602,7 @@ class Engine:
         """The level set at hand; before one is fixed, that through here, within 0.01·L*."""
         if self.level_set is not None:
             return self.level_set
-        return _level_set(self.ready().loss(self.problem_theta()), None)
+        return fresh_level_set(self.ready().loss(self.problem_theta()), None)
 
     def _check(self, request: WalkRequest) -> None:
         if request.method not in STEPPERS:
@@ -995,7 +995,8 @@ def _no_approximate_arithmetic() -> None:
         torch.backends.cudnn.deterministic = True
 
 
-def _level_set(level: float, tolerance: float | None) -> LevelSet:
+def fresh_level_set(level: float, tolerance: float | None) -> LevelSet:
+    """{L = level}, tolerance 0.01·level where None; raises EngineError where one is no use."""
     if not 0.0 < level < math.inf:
         raise EngineError(
             f"L* = {level:g}: a level set needs a level above 0; give one, `level 1e-4`"

@@ -52,10 +52,18 @@ class Recorder:
         rate: float | None = None,
         corrections: int = 0,
         convergence: Convergence | None = None,
+        distance: float | None = None,
+        stride: float | None = None,
     ) -> Point:
-        """A point at θ, child of the path's `here`. `known` are regulariser values already had."""
+        """A point at θ, child of the path's `here`.
+
+        `known` are regulariser values already had; so may be `distance` (from the start) and
+        `stride` (from the last point).
+        """
         parent = self.path.here
         same = kind == "step" and parent is not None
+        if stride is None:
+            stride = norm(theta - self.last) if same else 0.0
         point = Point(
             index=self.path.next_index,
             seed=self.seed,
@@ -73,8 +81,8 @@ class Recorder:
             angle_deg=_angle(split, descending),
             implied_weight_decay=_implied(split, descending),
             gradients=self.problem.gradients - self.gradients_before,
-            distance=norm(theta - self.start),
-            length=(parent.length + norm(theta - self.last)) if same and parent else 0.0,
+            distance=norm(theta - self.start) if distance is None else distance,
+            length=parent.length + stride if same and parent else 0.0,
             rate=rate,
             corrections=corrections,
             convergence=convergence,

@@ -68,7 +68,7 @@ def walk(
         if met(u, side):
             return WalkEnd(here, 0, 0, _reached(u), u)
     while True:
-        reason = _arrived(here, terrain.sign, until_angle)
+        reason = arrived(here, terrain.sign, until_angle)
         if reason is None and taken >= steps:
             reason = f"{steps} steps taken"
         if reason is None and deadline is not None and time.monotonic() >= deadline:
@@ -102,7 +102,8 @@ def _reached(until: Until) -> str:
     return f"{until.name} = {until.target:g} reached"
 
 
-def _arrived(here: Position, sign: float, until_angle: float | None) -> str | None:
+def arrived(here: Position, sign: float, until_angle: float | None) -> str | None:
+    """Why a walk ends at this position, in words; None where it goes on."""
     angle = here.split.angle(sign)
     if here.split.slope_norm == 0.0:
         return "∇R is zero here: nothing to descend"

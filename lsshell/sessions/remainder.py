@@ -54,14 +54,21 @@ def asked_steps(text: str, variables: Mapping[str, str]) -> int | None:
     return int(asked) if asked is not None and asked.isdecimal() else None
 
 
+def many_walkers(text: str, variables: Mapping[str, str]) -> bool:
+    """Whether a walk is one of many walkers."""
+    options = [_value(text, option, variables) for option in ("runs", "each")]
+    return text.split()[0] == "walk" and any(value is not None for value in options)
+
+
 def rest_of_walk(
     text: str, variables: Mapping[str, str], *, taken: int, of: int, seconds: float
 ) -> str | None:
     """The line that takes the steps that are left; None where none are.
 
+    None for many walkers too (--runs, --each): each can be walked on from its own branch.
     `seconds`: how long the walk took so far, off its own `--seconds`.
     """
-    if taken >= of:
+    if taken >= of or many_walkers(text, variables):
         return None
     options: dict[str, str | None] = {"steps": str(of - taken)}
     limit = _value(text, "seconds", variables)
@@ -75,10 +82,10 @@ def rest_of_walk(
 
 def one_step(text: str, variables: Mapping[str, str]) -> str:
     """One step in the manner of this walk, wherever that one would have ended."""
-    nowhere = dict.fromkeys(
-        ("until", "until-angle", "until-plateau", "patience", "seconds", "record", "measure")
-    )
-    return walk_line(text, {"steps": "1", **nowhere}, variables)
+    left_out = """
+    until until-angle until-plateau patience seconds record measure runs each spread seed batched
+    """
+    return walk_line(text, {**dict.fromkeys(left_out.split()), "steps": "1"}, variables)
 
 
 def rest_of_record(

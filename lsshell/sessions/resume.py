@@ -9,6 +9,7 @@ from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
 from lsshell.sessions.journal import Entry, Journal, read_record
 from lsshell.sessions.language import Word, split_words
+from lsshell.sessions.remainder import many_walkers
 from lsshell.sessions.replay import cut_short
 from lsshell.sessions.results import flatten
 from lsshell.sessions.session import Session, threads_kept_on_failure, use_threads
@@ -83,6 +84,8 @@ def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, 
             points = [f for f in points if f["kind"] != "located"]
         if points:
             _restore_points(session, index, points)
+            if many_walkers(entry.line.text, session.variables):
+                _go_back(session, points[0])
             _restore_origin(session, words, entry)
         return []
     outcome = session.execute(entry.line)
@@ -148,6 +151,13 @@ def _restore_points(session: Session, index: int, points: list[dict[str, Any]]) 
             raise SessionError("no point of the session has its parameters on disk")
         last = kept[-1]
     engine.place_at(last)
+
+
+def _go_back(session: Session, first: dict[str, Any]) -> None:
+    """To the point that many walkers left from; `first` is the first that they recorded."""
+    path = session.engine.path
+    fork = path.points[first["index"] if first["kind"] != "step" else first["parent"]]
+    session.engine.place_at(fork)
 
 
 def _close_cut_off(

@@ -20,6 +20,7 @@ def walked(request):
     engine.fix_level(None, 1e-3)
     tensor = torch.tensor([2.0, 0.0]).double()
     engine.switch("distance", None, {"reference": tensor})
+    engine.method = request.param
     engine.result = engine.walk(WalkRequest(method=request.param, steps=18, record=1))
     return engine
 
@@ -40,10 +41,15 @@ def test_residuals_run_from_the_predictor_to_the_point(walked):
 
 
 def test_on_a_circle_newton_residuals_are_the_known_ones(walked):
-    for before, p in pairwise([walked.path.start(), *steps(walked)]):
+    for k, (before, p) in enumerate(pairwise([walked.path.start(), *steps(walked)])):
         first = p.convergence.residuals[0]
-        # A tangent predictor of length h leaves h²/2 but for the re-centring of what was left.
-        assert first == pytest.approx(p.rate**2 / 2, abs=2 * abs(before.loss - before.level) + 1e-9)
+        # A tangent predictor of length h leaves h²/2 but for the re-centring of what was left;
+        # an eager stepper knows of that from its second step.
+        left = 2 * abs(before.loss - before.level) + 1e-9
+        if walked.method != "quasi-newton" or k == 0:
+            assert first == pytest.approx(p.rate**2 / 2, abs=left)
+        else:
+            assert abs(first) < 0.1 * p.rate**2 / 2 + left
 
 
 def test_decreases_and_gradients_add_up_to_the_walks(walked):

@@ -11,7 +11,7 @@ from lsshell.engine.errors import EngineError
 from lsshell.engine.problem import Problem
 from lsshell.engine.regularizers.regularizer import Regularizer, smoothing
 from lsshell.engine.seeds import generator
-from lsshell.engine.vectors import dot, norm
+from lsshell.engine.vectors import dot, norm, squares
 
 
 class L2(Regularizer):
@@ -23,6 +23,10 @@ class L2(Regularizer):
     def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
         torch.mul(theta, 2.0, out=out)
         return norm(theta) ** 2
+
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        torch.mul(thetas, 2.0, out=out)
+        return squares(thetas)
 
     def value(self, theta: Tensor) -> float:
         return norm(theta) ** 2
@@ -51,6 +55,13 @@ class L2Weights(Regularizer):
             torch.mul(theta[part], 2.0, out=out[part])
         return self.value(theta)
 
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        out.zero_()
+        for s in self.parts:
+            part = slice(s.offset, s.offset + s.size)
+            torch.mul(thetas[:, part], 2.0, out=out[:, part])
+        return squares(out) / 4.0
+
     def value(self, theta: Tensor) -> float:
         return sum(norm(theta[s.offset : s.offset + s.size]) ** 2 for s in self.parts)
 
@@ -75,6 +86,11 @@ class L1(Regularizer):
         root = torch.hypot(theta, torch.full_like(theta[:1], self.eps))
         torch.div(theta, root, out=out)
         return _sum(root)
+
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        root = torch.hypot(thetas, torch.full_like(thetas[:1, :1], self.eps))
+        torch.div(thetas, root, out=out)
+        return root.sum(1, dtype=self.problem.accumulate)
 
 
 class Elastic(Regularizer):
@@ -104,6 +120,13 @@ class Elastic(Regularizer):
         out.mul_(self.ratio).add_(theta, alpha=2.0 * (1.0 - self.ratio))
         return self.ratio * _sum(root) + (1.0 - self.ratio) * norm(theta) ** 2
 
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        root = torch.hypot(thetas, torch.full_like(thetas[:1, :1], self.eps))
+        torch.div(thetas, root, out=out)
+        out.mul_(self.ratio).add_(thetas, alpha=2.0 * (1.0 - self.ratio))
+        sums = root.sum(1, dtype=self.problem.accumulate)
+        return self.ratio * sums + (1.0 - self.ratio) * squares(thetas)
+
 
 class Distance(Regularizer):
     """R = ‖θ − θ₀‖², θ₀ the traversal's start, or the parameters of a checkpoint (`reference`)."""
@@ -123,6 +146,12 @@ class Distance(Regularizer):
         out.mul_(2.0)
         return value
 
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        torch.sub(thetas, self.reference, out=out)
+        values = squares(out)
+        out.mul_(2.0)
+        return values
+
 
 class Random(Regularizer):
     """R = a·θ, a (p,) a unit vector drawn from the seed: the control for every other regulariser.
@@ -141,6 +170,10 @@ class Random(Regularizer):
     def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
         out.copy_(self.direction)
         return dot(self.direction, theta)
+
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        out.copy_(self.direction)
+        return (thetas @ self.direction).to(self.problem.accumulate)
 
 
 def _sum(values: Tensor) -> float:

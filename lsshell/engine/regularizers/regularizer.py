@@ -40,6 +40,12 @@ class Regularizer(ABC):
     def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
         """R(θ); ∇R(θ) (p,) overwrites `out`."""
 
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        """R (k,) of the rows of θ (k, p), on their device; ∇R (k, p) overwrites `out`."""
+        rows = zip(thetas, out, strict=True)
+        values = [self.value_and_gradient(theta, gradient) for theta, gradient in rows]
+        return torch.tensor(values, dtype=self.problem.accumulate, device=thetas.device)
+
     def value(self, theta: Tensor) -> float:
         """R(θ)."""
         return self.value_and_gradient(theta, torch.empty_like(theta))

@@ -39,3 +39,16 @@ class WeightedSum:
                 total += weight * regularizer.value_and_gradient(theta, scratch)
                 out.add_(scratch, alpha=weight)
         return total
+
+    def values_and_gradients(self, thetas: Tensor, out: Tensor) -> Tensor:
+        """R (k,) of the rows of θ (k, p), on their device; ∇R (k, p) overwrites `out`."""
+        total, scratch = torch.zeros(len(thetas), device=thetas.device), None
+        for k, (regularizer, weight) in enumerate(self.terms.values()):
+            if k == 0:
+                total = weight * regularizer.values_and_gradients(thetas, out)
+                out.mul_(weight)
+            else:
+                scratch = torch.empty_like(out) if scratch is None else scratch
+                total = total + weight * regularizer.values_and_gradients(thetas, scratch)
+                out.add_(scratch, alpha=weight)
+        return total

@@ -22,5 +22,4 @@ class Gradient(TangentDescent):
     def direction(self, terrain: Terrain, here: Position) -> Direction:
         if self.cap is None:
             self.cap = FIRST_STEP * max(norm(here.theta), 1e-3)
-        tangent = here.split.tangent * (-self.cap / here.split.tangent_norm)
-        return Direction(tangent, here.gradient)
+        return Direction(here.split.tangent * (-self.cap / here.split.tangent_norm))

@@ -36,6 +36,7 @@ class QuasiNewton(TangentDescent):
 
     name: ClassVar[str] = "quasi-newton"
     rise: ClassVar[float] = 0.02
+    eager: ClassVar[bool] = True
 
     def __init__(self, memory: int | None = None) -> None:
         super().__init__()
@@ -50,14 +51,14 @@ class QuasiNewton(TangentDescent):
             self.inverse = self._begin(terrain, here)
         if not len(self.inverse):
             length = FIRST_STEP * max(norm(here.theta), 1e-3)
-            return Direction(t * (-length / here.split.tangent_norm), g)
+            return Direction(t * (-length / here.split.tangent_norm))
         if self.curvature is not None and self.age >= REFRESH:
             self.curvature.refresh(here.theta)
             self.inverse.model(self.curvature)
             self.age = 0
         d, w = self.inverse.constrained_step(t, g)
         # What rounding left along g would be paid for by the corrector.
-        return Direction(d.sub_(g, alpha=dot(d, g) / dot(g, g)), w if dot(w, g) > 0.0 else g)
+        return Direction(d.sub_(g, alpha=dot(d, g) / dot(g, g)), w if dot(w, g) > 0.0 else None)
 
     def _begin(self, terrain: Terrain, here: Position) -> InverseHessian:
         theta, curvature = here.theta, SampleCurvature(terrain.problem)

@@ -21,6 +21,10 @@ MAX_HALVINGS = 20
 # The first step and the first cap on a step's length, relative to ‖θ‖.
 FIRST_STEP = 1e-3
 FIRST_CAP = 0.02
+NO_SHORTER_STEP = (
+    "no shorter step lowers R within the tolerance: the point is as good as this precision and"
+    " tolerance allow"
+)
 
 
 @dataclass(frozen=True)
@@ -40,26 +44,30 @@ CENTRED = 0.03
 
 @dataclass(frozen=True)
 class Direction:
-    """d (p,): d·g = 0, d·r < 0, its length the step wished; n (p,): along which L is put right."""
+    """d (p,): d·g = 0, d·r < 0, its length the step wished; n (p,), n·g > 0: along which L is put
+    right, each point's own g where there is none.
+    """
 
     tangent: Tensor
-    normal: Tensor
+    normal: Tensor | None = None
 
 
 class TangentDescent(Stepper):
     """Descends R by tangent directions d of the subclass's choice.
 
-    A trial point θ + αd is moved along n by the residual at θ and by the rise of the loss that
-    the last step's tells to expect (it goes with the square of the length). Newton steps along n
-    bring it to |L − L*| ≤ tolerance/10, and closer where a tenth of the expected decrease of R is
-    less than the residual is worth (ν per unit of loss); it may be taken before that, within half
-    of the tolerance and a residual worth no more than the decrease. A point is accepted where
-    the Lagrangian R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
+    A trial point θ + αd, re-centred along n for the residual at θ, is brought by Newton steps
+    along n to |L − L*| ≤ tolerance/10, and closer where a tenth of the expected decrease of R is
+    less than the residual is worth (ν per unit of loss). It is accepted where the Lagrangian
+    R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
+    An `eager` stepper also makes up beforehand for the rise of the loss that the last step's tells
+    to expect (it goes with the square of the length), and takes a point before the corrector ends,
+    within half of the tolerance and a residual worth no more than the decrease.
     The cap on ‖αd‖ follows the predictor's own error: the rise of the loss, wanted at `rise` (a
     share of L*).
     """
 
     rise: ClassVar[float]
+    eager: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.cap: float | None = None
@@ -84,14 +92,11 @@ class TangentDescent(Stepper):
             if there is not None:
                 return there
             if not self.forget():
-                raise Stalled(
-                    "no shorter step lowers R within the tolerance: the point is as good as this"
-                    " precision and tolerance allow"
-                )
+                raise Stalled(NO_SHORTER_STEP)
 
     def _try(self, terrain: Terrain, here: Position) -> Position | None:
         direction = self.direction(terrain, here)
-        d, normal = direction.tangent, direction.normal
+        d, g = direction.tangent, here.gradient
         slope = dot(d, here.split.tangent)
         if not slope < 0.0:
             return None
@@ -101,17 +106,18 @@ class TangentDescent(Stepper):
         alpha = self.cap / whole
         if terrain.sign > 0.0:  # climbing has no end of its own: only the cap bounds the step
             alpha = min(1.0, alpha)
-        normal_slope = dot(normal, here.gradient)
-        steep = normal * (dot(here.gradient, here.gradient) / normal_slope)
+        square, n = dot(g, g), direction.normal
+        if n is not None:
+            n *= square / dot(n, g)
         for halvings in range(MAX_HALVINGS):
             decrease, length = -alpha * slope, alpha * whole
             aim = self._aim(terrain, here, decrease)
-            expected = self.bend * length**2
+            expected = self.bend * length**2 if self.eager else 0.0
             trial = torch.add(here.theta, d, alpha=alpha)
-            trial.sub_(normal, alpha=(here.loss - aim + expected) / normal_slope)
+            trial.sub_(g if n is None else n, alpha=(here.loss - aim + expected) / square)
             legs: list[Leg] = []
             try:
-                there = self._correct(terrain, here, trial, steep, aim, decrease, length, legs)
+                there = self._correct(terrain, here, trial, n, aim, decrease, length, legs)
             except NotFiniteError:
                 there = "the loss is not finite"
             if isinstance(there, Position):
@@ -131,7 +137,7 @@ class TangentDescent(Stepper):
         terrain: Terrain,
         here: Position,
         trial: Tensor,
-        normal: Tensor,
+        normal: Tensor | None,
         aim: float,
         decrease: float,
         length: float,
@@ -140,20 +146,23 @@ class TangentDescent(Stepper):
         """The first acceptable point of the corrector's, which are put into `legs`, or why none."""
         within = self._within(terrain, here, decrease, CORRECTED)
         # A look at R costs a gradient or more where R is dear: then only at the corrector's end.
-        loose = self._within(terrain, here, decrease, TAKEN) if terrain.objective.cheap else within
-        found: Position | str = "not brought back to the level"
+        eager = self.eager and terrain.objective.cheap
+        loose = self._within(terrain, here, decrease, TAKEN) if eager else within
+        found: Position | str | None = None
         for leg in newton(terrain.problem, aim, trial, normal=normal):
+            legs.append(leg)
             residual = abs(leg.loss - aim)
             if residual > max(loose, within):
-                legs.append(leg)
                 continue
-            there = self._judge(terrain, here, leg, decrease, length, len(legs))
+            there = self._judge(terrain, here, leg, decrease, length, len(legs) - 1)
             if isinstance(there, str) and isinstance(found, Position):
-                return found
-            legs.append(leg)
+                legs.pop()
+                break
             found = there
             if residual <= within or (isinstance(there, Position) and there.split.sine > CENTRED):
                 break
+        if found is None:  # as near as it comes may be near enough
+            found = self._judge(terrain, here, legs[-1], decrease, length, len(legs) - 1)
         return found
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lsshell.engine.vocabulary import Method, RegularizerName
+from lsshell.sessions.commands.walkers import walk_many
 from lsshell.sessions.convergence import step_table, step_values
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.language import assignment
@@ -178,6 +179,11 @@ def walk(
     rate_min: float | None = None,
     rate_max: float | None = None,
     corrector_rate: float | None = None,
+    runs: int | None = None,
+    spread: float | None = None,
+    seed: int | None = None,
+    each: str | None = None,
+    batched: Literal["auto", "yes", "no"] = "auto",
     session: FromSession,
 ) -> Reply:
     """Walk along the level set, descending the regularisers that are on.
@@ -218,6 +224,17 @@ def walk(
         paper: greatest predictor length (0.1).
     corrector_rate
         paper: corrector length (1e-4; iris-ff and mpg-ff 1e-6).
+    runs
+        So many walkers, each on a branch of its own (main-w1, main-w2, …): the first from here,
+        the others from starts displaced at random along the level set.
+    spread
+        runs: length of the displacement, as a share of ‖θ‖ (0.05).
+    seed
+        runs: draws the displacements (the session's seed).
+    each
+        One walker for each of these regularisers, on a branch of its name: --each l2,l1,group.
+    batched
+        runs, each: all walkers as one computation; auto: where that is faster (`gradient` only).
     """
     from lsshell.engine.engine import WalkRequest
     from lsshell.engine.walk import INTERRUPTED, PAUSED
@@ -246,6 +263,10 @@ def walk(
         corrector_rate=corrector_rate,
         stop_after=session.step_limit,
     )
+    if runs is not None or each is not None:
+        return walk_many(session, request, runs, each, spread, seed, batched)
+    if spread is not None or seed is not None or batched != "auto":
+        raise CommandError("--spread, --seed and --batched belong to --runs or --each")
     result = session.engine.walk(request)
     best = result.best
     values = {
