@@ -66,7 +66,8 @@ def train(
                 total.zero_()  # summed on the device: no waiting for it within an epoch
                 for x, y in _batches(problem, batch, shuffle):
                     total += _update(problem, optimizer, flat, x, y, penalty, penalised)
-                mean = problem.ranks.from_first(lambda: float(total) / n)
+                mean = float(total) / n
+                mean = problem.ranks.from_first(lambda mean=mean: mean)
                 whole = (epoch, _state(problem))
                 on_epoch(epoch, mean)
                 if not mean < float("inf"):
