@@ -41,9 +41,8 @@ def run_rank(words: list[str], command_line: Callable[[list[str], Ranks], int]) 
         code = command_line(words, ranks)
     except RanksError as e:
         code = 1
-        if ranks is None or not ranks.lost:
-            sys.stderr.write(f"lsshell: {e}\n")
-    if ranks is not None and ranks.lost:
+        sys.stderr.write(f"lsshell: {e}\n")
+    if rank != 0 and ranks is not None and ranks.lost:
         loud.write(f"lsshell: rank {rank} ends: {ranks.lost}\n")
     for stream in (sys.stdout, sys.stderr, loud):
         stream.flush()
