@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -112,12 +113,12 @@ def measure(options: argparse.Namespace) -> None:
     os._exit(0)
 
 
-def timed(call: object, repeats: int, device: str) -> float:
+def timed(call: Callable[[], object], repeats: int, device: str) -> float:
     """Seconds of a call, median."""
     times = []
     for _ in range(repeats + 3):
         began = time.perf_counter()
-        call()  # type: ignore[operator]
+        call()
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
