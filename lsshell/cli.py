@@ -8,12 +8,13 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
 from lsshell import __version__
+from lsshell.engine.ranks import ALONE, Ranks
 from lsshell.engine.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ app.register_install_completion_command()
 MOST_SHOWN, MOST_PANELS = 3, 4
 Variables = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+# The processes that torchrun started; never parsed.
+Together = Annotated[Any, Parameter(parse=False)]
 
 
 def main() -> None:
@@ -48,14 +51,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # no terminal is too plain to be written to
             stream.reconfigure(errors="replace")
+    from lsshell.torchrun import run_rank, started
+
+    if started():
+        run_rank(sys.argv[1:], run_cli)
     sys.exit(run_cli(sys.argv[1:]))
 
 
-def run_cli(words: list[str]) -> int:
-    """Runs a command line; returns the exit code."""
+def run_cli(words: list[str], ranks: Ranks = ALONE) -> int:
+    """Runs a command line, alone or as one of several ranks; returns the exit code."""
     words = [STDIN if word == "-" else word for word in words]  # no option, but standard input
     try:
-        found = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+        if "ranks" in unparsed:
+            bound.arguments["ranks"] = ranks
+        found = command(*bound.args, **bound.kwargs)
     except CycloptsError as e:
         _complain(f"{_usage_error(e, words)}\n`lsshell --help` shows how it is used.")
         return WRONG_USAGE
@@ -136,7 +146,13 @@ def repl(*, session: Path | None = None, set_: Variables = ()) -> int:
 
 @app.command
 def run(
-    script: str, /, *, set_: Variables = (), session: Path | None = None, json: Flag = False
+    script: str,
+    /,
+    *,
+    set_: Variables = (),
+    session: Path | None = None,
+    json: Flag = False,
+    ranks: Together = ALONE,
 ) -> int:
     """Run a script; - reads it from standard input. Ends at the first failed command.
 
@@ -153,19 +169,19 @@ def run(
     """
     from lsshell.printing import JsonPrinter, Printer
     from lsshell.sessions.errors import CommandError, SessionError
-    from lsshell.sessions.language import Line
     from lsshell.sessions.session import read_lines
 
     printer = JsonPrinter() if json else Printer()
-    try:
-        if script == STDIN:
-            text = sys.stdin.read()
-            lines = [Line(STDIN, k, t) for k, t in enumerate(text.splitlines(), start=1)]
-            name = "stdin"
-        else:
+
+    def read() -> tuple[list[Line], str]:
+        if script != STDIN:
             path = Path(script)
-            lines, name = read_lines(path), path.stem
-        opened = _session(session, name, set_)
+            return read_lines(path), path.stem
+        return _stdin_lines(ALONE), "stdin"
+
+    try:
+        lines, name = ranks.from_first(read)
+        opened = _session(session, name, set_, ranks)
     except (CommandError, SessionError) as e:
         _complain(str(e))
         return FAILED
@@ -184,6 +200,7 @@ def replay(
     session: Path | None = None,
     quiet: Flag = False,
     json: Flag = False,
+    ranks: Together = ALONE,
 ) -> int:
     """Run a saved session again; with --check, compare each recorded result.
 
@@ -210,13 +227,17 @@ def replay(
     from lsshell.sessions.errors import SessionError
     from lsshell.sessions.replay import replay as replay_session
     from lsshell.sessions.session import Session
+    from lsshell.torchrun import Agreement
 
     printer = JsonPrinter() if json else Printer()
     with tempfile.TemporaryDirectory(prefix="lsshell-replay-") as temporary:
-        opened = Session(session or Path(temporary) / "session", listen=printer.hear)
+        opened = Session(session or Path(temporary) / "session", listen=printer.hear, ranks=ranks)
+        say = _say_failures(printer) if quiet else printer.say
+        interrupts = Interrupts(opened.cancel, patient=ranks.count > 1)
+        if ranks.count > 1:
+            say = Agreement(opened, say, lambda: interrupts.asked)
         try:
-            say = _say_failures(printer) if quiet else printer.say
-            with Interrupts(opened.cancel).watched() as interrupts:
+            with interrupts.watched():
                 found = replay_session(path, opened, check=check, outcome=say)
         except SessionError as e:
             _complain(str(e))
@@ -241,7 +262,7 @@ def replay(
 
 
 @app.command
-def resume(folder: Path, /, *, repl: Flag = False) -> int:
+def resume(folder: Path, /, *, repl: Flag = False, ranks: Together = ALONE) -> int:
     """Go on with a session where it ended or was killed: in the app, or by standard input.
 
     Parameters
@@ -256,10 +277,13 @@ def resume(folder: Path, /, *, repl: Flag = False) -> int:
     from lsshell.sessions.resume import resume as resume_session
     from lsshell.sessions.saved import quoted
 
-    if not repl and refusal() is None:
+    if ranks.count > 1 and sys.stdin.isatty():
+        _complain("with torchrun, `resume` takes its commands from standard input: pipe them in")
+        return WRONG_USAGE
+    if ranks.count == 1 and not repl and refusal() is None:
         return launch(lines=(f"resume {quoted(folder)}",))
     try:
-        opened, notices = resume_session(folder)
+        opened, notices = resume_session(folder, ranks=ranks)
     except SessionError as e:
         _complain(str(e))
         return FAILED
@@ -459,13 +483,23 @@ def _say_failures(printer: Printer) -> Callable[[Outcome], None]:
     return say
 
 
-def _session(folder: Path | None, name: str, assignments: tuple[str, ...]) -> Session:
+def _stdin_lines(ranks: Ranks) -> list[Line]:
+    """The lines of the first rank's standard input."""
+    from lsshell.sessions.language import Line
+
+    text = ranks.from_first(sys.stdin.read)
+    return [Line(STDIN, k, t) for k, t in enumerate(text.splitlines(), start=1)]
+
+
+def _session(
+    folder: Path | None, name: str, assignments: tuple[str, ...], ranks: Ranks = ALONE
+) -> Session:
     from lsshell.sessions.journal import refuse_occupied
     from lsshell.sessions.session import Session
 
     if folder is not None:
-        refuse_occupied(folder)
-    session = Session(folder, name=name)
+        ranks.from_first(lambda: refuse_occupied(folder))
+    session = Session(folder, name=name, ranks=ranks)
     for text in assignments:
         session.set_variable(text)
     return session
@@ -473,14 +507,19 @@ def _session(folder: Path | None, name: str, assignments: tuple[str, ...]) -> Se
 
 def _converse(session: Session) -> int:
     """The REPL on a terminal, lines of standard input otherwise."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    ranks = session.ranks
+    if ranks.count == 1 and sys.stdin.isatty() and sys.stdout.isatty():
         from lsshell.repl import Repl
 
         return Repl(session).run()
     from lsshell.printing import Printer
     from lsshell.sessions.language import Line
 
-    lines = (Line(STDIN, k, t.rstrip("\n")) for k, t in enumerate(sys.stdin, start=1))
+    lines: Iterable[Line]
+    if ranks.count > 1:
+        lines = _stdin_lines(ranks)
+    else:
+        lines = (Line(STDIN, k, t.rstrip("\n")) for k, t in enumerate(sys.stdin, start=1))
     printer = Printer(seen=STDIN)
     session.listen = printer.hear
     return _execute_all(session, lines, printer)
@@ -490,15 +529,20 @@ def _execute_all(session: Session, lines: Iterable[Line], printer: Printer) -> i
     """Executes lines until one fails, quits or is interrupted; says where the session is."""
     from lsshell.interrupts import Interrupts
     from lsshell.sessions.errors import SessionError
+    from lsshell.torchrun import Agreement
 
-    code = DONE
+    code, together = DONE, session.ranks.count > 1
+    interrupts = Interrupts(session.cancel, patient=together)
+    agreement = Agreement(session, printer.say, lambda: interrupts.asked)
+    say = agreement if together else printer.say
     try:
         for line in lines:
-            with Interrupts(session.cancel).watched() as interrupts:
-                outcome = session.execute(line, printer.say)
+            with interrupts.watched():
+                outcome = session.execute(line, say)
             if outcome is None:
                 continue
-            if interrupts.asked or (outcome.reply is not None and outcome.reply.interrupted):
+            asked = agreement.asked if together else interrupts.asked
+            if asked or (outcome.reply is not None and outcome.reply.interrupted):
                 code = INTERRUPTED
             elif outcome.failure is not None:
                 code = FAILED

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Exits with the code that the README documents."""
-    if len(sys.argv) == 1 and sys.stdout is not None and sys.stdin is not None:
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if len(sys.argv) == 1 and alone and sys.stdout is not None and sys.stdin is not None:
         from lsshell.launch import launch, refusal
 
         if refusal() is None:  # the quick way to the first frame: no parser of arguments

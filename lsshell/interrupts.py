@@ -14,15 +14,16 @@ class Interrupts:
     """`asked` becomes true at the first signal, which also calls `cancel`.
 
     A second Ctrl-C, where the first is taking long, raises KeyboardInterrupt. `ended`: a signal
-    other than Ctrl-C came, one that asks the program itself to end.
+    other than Ctrl-C came, one that asks the program itself to end. `patient`: no second signal
+    makes any difference.
     """
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self.cancel = cancel
+    def __init__(self, cancel: Callable[[], None], *, patient: bool = False) -> None:
+        self.cancel, self.patient = cancel, patient
         self.asked = self.ended = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.asked and number == signal.SIGINT and not self.patient:
             raise KeyboardInterrupt
         self.asked = True
         self.ended = self.ended or number != signal.SIGINT

@@ -51,6 +51,7 @@ from lsshell.engine.networks import build_network
 from lsshell.engine.path import Path, Point, best_of
 from lsshell.engine.problem import Problem
 from lsshell.engine.projection import Projection, principal_coordinates
+from lsshell.engine.ranks import ALONE, Ranks
 from lsshell.engine.recording import Recorder, observe_cheap
 from lsshell.engine.regularizers import REGULARIZERS, Regularizer, WeightedSum, make_regularizer
 from lsshell.engine.steppers import STEPPERS, PaperRates, Position, Stepper, Terrain
@@ -152,12 +153,18 @@ class Engine:
 
     Every method checks before it changes anything: an EngineError leaves the state as it was.
     `cancel` may be set from any thread; the verb under way stops between gradients at a valid
-    point. `pause` ends a walk after the step under way, with what its stepper has learned.
+    point. `pause` ends a walk after the step under way, with what its stepper has learned. Several
+    `ranks` each have an engine, and call the same methods in the same order.
     """
 
-    def __init__(self, store: PointStore | None = None, listen: Listener = silent) -> None:
+    def __init__(
+        self,
+        store: PointStore | None = None,
+        listen: Listener = silent,
+        ranks: Ranks = ALONE,
+    ) -> None:
         _no_approximate_arithmetic()
-        self.listen = listen
+        self.listen, self.ranks = listen, ranks
         self.cancel, self.pause = threading.Event(), threading.Event()
         self.seed = 0
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -192,6 +199,8 @@ class Engine:
             raise EngineError("mps has no float64: say `dtype float32` first")
         if device.type not in DEVICES:
             raise EngineError(f"{name} is no place to compute: {', '.join(DEVICES)}")
+        if self.ranks.count > 1 and name not in ("cpu", "cuda"):
+            raise EngineError(f"{name}: each rank has a GPU of its own; say `device cuda` or cpu")
         return self._remake(device=name)
 
     def use_dtype(self, name: str) -> bool:
@@ -251,6 +260,7 @@ class Engine:
             dtype=DTYPES[dtype or self.dtype],
             chunk=chunk,
             cancelled=self.cancel.is_set,
+            ranks=self.ranks,
         )
 
     def _instead(
@@ -496,7 +506,7 @@ class Engine:
             notice(watch.measured(point) if measure else None)
 
         def stop() -> str | None:
-            return PAUSED if self.pause.is_set() else watch.reason
+            return PAUSED if problem.ranks.any(self.pause.is_set()) else watch.reason
 
         begun = self.path.next_index
         start = self.measure(position=here, descending=sign > 0)

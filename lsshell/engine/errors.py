@@ -18,3 +18,11 @@ class NotFiniteError(EngineError):
 
 class Cancelled(Exception):  # noqa: N818 - a request, not an error
     """The user asked to stop. The point of the last accepted step stays valid."""
+
+
+class RanksError(Exception):
+    """Processes that walk together cannot go on: one has failed, or they have come apart."""
+
+
+class RankLostError(RanksError):
+    """A rank was killed, crashed or hangs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lsshell.engine.errors import Cancelled, EngineError, NetworkMismatchError, NotFiniteError
+from lsshell.engine.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from lsshell.engine.data import DataSet
@@ -64,6 +65,9 @@ class Problem:
     concatenated. L is formed from the outputs in float64 (float32 where the device has no
     float64): near zero loss, float32 cross-entropy is mostly rounding.
 
+    With several `ranks`, each of them evaluates sums over the training, test and validation
+    examples on its own part (`x_part`, `y_part` of the training examples), and all get the whole.
+
     `gradients` counts the work in units of one loss-and-gradient (a Hessian- or
     Gauss-Newton-vector product counts 2). `cancelled` is asked before each evaluation.
     """
@@ -77,6 +81,7 @@ class Problem:
         dtype: torch.dtype = torch.float32,
         chunk: int | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
@@ -84,6 +89,7 @@ class Problem:
         self.data = data
         self.chunk = chunk or DEFAULT_CHUNK
         self.cancelled = cancelled
+        self.ranks = ranks
         self.gradients = 0
         self.network = network.to(self.device, dtype).eval()
         self.parameters = [q for q in network.parameters() if q.requires_grad]
@@ -95,10 +101,13 @@ class Problem:
         self.validation = None
         if data.x_validation is not None and data.y_validation is not None:
             self.validation = self._place_pair(data.x_validation, data.y_validation)
+        self.part = ranks.part(len(self.x_train))
+        self.x_part, self.y_part = self.x_train[self.part], self.y_train[self.part]
         self._check_fit()
         self.slots = self._layout()
         self.theta = torch.cat([q.detach().reshape(-1) for q in self.parameters])
         self._gradient = torch.zeros_like(self.theta)
+        self.share_state()
         self.attach()
 
     # -- layout ------------------------------------------------------------------------------
@@ -206,6 +215,10 @@ class Problem:
         """θ (p,) on the CPU from named tensors (the inverse of `state`)."""
         return torch.cat([state[s.name].reshape(-1).to("cpu", self.dtype) for s in self.slots])
 
+    def share_state(self) -> None:
+        """Every rank takes the first one's θ and buffers, to the last bit."""
+        self.ranks.share(self.theta, *(b for b in self.network.buffers() if b.is_floating_point()))
+
     def restore(self, state: Mapping[str, Tensor]) -> Tensor:
         """Takes the buffers of a state and returns its θ (p,) on this problem's device."""
         for name, buffer in self.network.named_buffers():
@@ -216,7 +229,9 @@ class Problem:
     # -- loss and its derivatives ------------------------------------------------------------
 
     def chunks(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) in slices of at most `chunk` examples."""
+        """(inputs, targets) in slices of at most `chunk` examples; nothing where there are none."""
+        if not len(x):
+            return iter(())
         return zip(x.split(self.chunk), y.split(self.chunk), strict=True)
 
     def loss_sum(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -231,20 +246,49 @@ class Problem:
         """L(θ) over the full training set. Raises EngineError where it is not finite."""
         return self._mean_loss(theta, self.x_train, self.y_train)[0]
 
+    def sum_over_examples(
+        self,
+        what: str,
+        theta: Tensor,
+        cost: int,
+        compute: Callable[[], Iterable[Tensor | float]],
+        *vectors: Tensor,
+    ) -> list[float]:
+        """Σ over ranks of the numbers that `compute` gives at θ, and in place of `vectors`.
+
+        `compute` goes over this rank's examples and adds its share to `vectors`, zeros before.
+        `what` names the evaluation, which counts as `cost` gradients. Raises Cancelled where the
+        user asked to stop, on all ranks.
+        """
+
+        def part() -> Iterable[Tensor | float]:
+            if self.cancelled():
+                raise Cancelled
+            self.place(theta)
+            return compute()
+
+        found = self.ranks.summed(what, theta, part, *vectors)
+        self.gradients += cost
+        return found
+
     def loss_and_gradient(self, theta: Tensor, out: Tensor | None = None) -> tuple[float, Tensor]:
         """L(θ) and ∇L(θ) (p,), the latter written to `out` if given.
 
         Raises EngineError where L is not finite, Cancelled where the user asked to stop.
         """
-        self._begin(theta, cost=1)
-        self._gradient.zero_()
         n = len(self.x_train)
-        total = torch.zeros((), device=self.device, dtype=self.accumulate)
-        for x, y in self.chunks(self.x_train, self.y_train):
-            part = self.loss_sum(self.network(x), y)
-            (part / n).backward()
-            total += part.detach()
-        loss = self._finite(total.item() / n)
+
+        def compute() -> tuple[Tensor]:
+            self._gradient.zero_()
+            total = torch.zeros((), device=self.device, dtype=self.accumulate)
+            for x, y in self.chunks(self.x_part, self.y_part):
+                part = self.loss_sum(self.network(x), y)
+                (part / n).backward()
+                total += part.detach()
+            return (total,)
+
+        (total,) = self.sum_over_examples("loss and gradient", theta, 1, compute, self._gradient)
+        loss = self._finite(total / n)
         if out is None:
             return loss, self._gradient.clone()
         return loss, out.copy_(self._gradient)
@@ -260,18 +304,22 @@ class Problem:
 
     def begin_gradient(self) -> Tensor:
         """The zeroed buffer (p,) into which the next backward pass adds; for training loops."""
-        if self.cancelled():
+        if self.ranks.any(self.cancelled()):
             raise Cancelled
         return self._gradient.zero_()
 
     def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
         """∇²L(θ)·v (p,) by double backward, exact, over the full training set."""
-        self._begin(theta, cost=2)
         n, product = len(self.x_train), torch.zeros_like(v)
-        for x, y in self.chunks(self.x_train, self.y_train):
-            part = self.loss_sum(self.network(x), y) / n
-            gradient = self.gradient_of(part, create_graph=True)
-            self.add_flat(product, self.gradient_of(self.inner(gradient, v)))
+
+        def compute() -> tuple[()]:
+            for x, y in self.chunks(self.x_part, self.y_part):
+                part = self.loss_sum(self.network(x), y) / n
+                gradient = self.gradient_of(part, create_graph=True)
+                self.add_flat(product, self.gradient_of(self.inner(gradient, v)))
+            return ()
+
+        self.sum_over_examples("Hessian product", theta, 2, compute, product)
         return product
 
     def gauss_newton_vector(self, theta: Tensor, v: Tensor) -> Tensor:
@@ -280,20 +328,24 @@ class Problem:
         Positive semidefinite; equals ∇²L where the outputs are linear in θ.
         J·v is taken by differentiating the (linear) vector-Jacobian product.
         """
-        self._begin(theta, cost=2)
         n, product = len(self.x_train), torch.zeros_like(v)
-        for x, y in self.chunks(self.x_train, self.y_train):
-            outputs = self.network(x)
-            u = torch.zeros_like(outputs, requires_grad=True)
-            vjp = torch.autograd.grad(
-                outputs, self.parameters, u, create_graph=True, materialize_grads=True
-            )
-            (jv,) = torch.autograd.grad(self.inner(vjp, v), u)
-            curvature = self._output_curvature(outputs.detach(), jv, y) / n
-            self.add_flat(
-                product,
-                torch.autograd.grad(outputs, self.parameters, curvature, materialize_grads=True),
-            )
+
+        def compute() -> tuple[()]:
+            for x, y in self.chunks(self.x_part, self.y_part):
+                outputs = self.network(x)
+                u = torch.zeros_like(outputs, requires_grad=True)
+                vjp = torch.autograd.grad(
+                    outputs, self.parameters, u, create_graph=True, materialize_grads=True
+                )
+                (jv,) = torch.autograd.grad(self.inner(vjp, v), u)
+                curvature = self._output_curvature(outputs.detach(), jv, y) / n
+                parts = torch.autograd.grad(
+                    outputs, self.parameters, curvature, materialize_grads=True
+                )
+                self.add_flat(product, parts)
+            return ()
+
+        self.sum_over_examples("Gauss-Newton product", theta, 2, compute, product)
         return product
 
     def _output_curvature(self, outputs: Tensor, jv: Tensor, y: Tensor) -> Tensor:
@@ -333,7 +385,9 @@ class Problem:
 
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
         """Network outputs (n, k) for inputs x, in chunks, without gradient."""
-        self._begin(theta, cost=0)
+        if self.ranks.any(self.cancelled()):
+            raise Cancelled
+        self.place(theta)
         with torch.no_grad():
             return torch.cat([self.network(part) for part in x.split(self.chunk)])
 
@@ -348,24 +402,23 @@ class Problem:
         return TestMetrics(loss, None, math.sqrt(loss), validation)
 
     def _mean_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[float, int]:
-        self._begin(theta, cost=0)
-        total = torch.zeros((), device=self.device, dtype=self.accumulate)
-        right = torch.zeros((), device=self.device, dtype=torch.int64)
-        with torch.no_grad():
-            for part, target in self.chunks(x, y):
-                outputs = self.network(part)
-                total += self.loss_sum(outputs, target)
-                if self.classification:
-                    right += (outputs.argmax(1) == target).sum()
-        return self._finite(total.item() / len(x)), int(right)
+        part = self.ranks.part(len(x))
+
+        def compute() -> tuple[Tensor, Tensor]:
+            total = torch.zeros((), device=self.device, dtype=self.accumulate)
+            right = torch.zeros((), device=self.device, dtype=torch.int64)
+            with torch.no_grad():
+                for inputs, target in self.chunks(x[part], y[part]):
+                    outputs = self.network(inputs)
+                    total += self.loss_sum(outputs, target)
+                    if self.classification:
+                        right += (outputs.argmax(1) == target).sum()
+            return total, right
+
+        total, right = self.sum_over_examples("loss", theta, 0, compute)
+        return self._finite(total / len(x)), int(right)
 
     # -- house rules -------------------------------------------------------------------------
-
-    def _begin(self, theta: Tensor, *, cost: int) -> None:
-        if self.cancelled():
-            raise Cancelled
-        self.place(theta)
-        self.gradients += cost
 
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):

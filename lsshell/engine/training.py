@@ -46,7 +46,8 @@ def train(
     drawn anew each epoch from `seed`. Dropout and batch-norm train as usual, then freeze again.
     Ends early where the mean mini-batch loss of an epoch falls under `until_loss` and the
     full-batch loss confirms it. Cancelled between batches: the end of the last whole epoch is
-    returned, so that training for as many epochs gives it again.
+    returned, so that training for as many epochs gives it again. Several ranks all do the same
+    mini-batches; the first one's numbers count.
     """
     n = len(problem.x_train)
     shuffle = generator(seed, "shuffle")
@@ -66,6 +67,7 @@ def train(
                 for x, y in _batches(problem, batch, shuffle):
                     total += _update(problem, optimizer, flat, x, y, penalty, penalised)
                 mean = float(total) / n
+                mean = problem.ranks.from_first(lambda mean=mean: mean)
                 whole = (epoch, _state(problem))
                 on_epoch(epoch, mean)
                 if not mean < float("inf"):
@@ -83,6 +85,7 @@ def train(
         raise
     finally:
         problem.network.eval()
+    problem.share_state()
     trained = problem.theta.clone()
     with problem.uncancelled():
         return TrainingResult(trained, problem.loss(trained), epoch, reason)
@@ -134,6 +137,7 @@ def _penalised(problem: Problem, biases: bool) -> Tensor:
 
 
 def _reached(problem: Problem, loss: float) -> bool:
+    problem.share_state()
     problem.network.eval()
     reached = problem.loss(problem.theta) <= loss
     problem.network.train()

@@ -53,7 +53,7 @@ def walk(
     |L − L*| ≤ tolerance.
     """
     refused = 0
-    problem = terrain.problem
+    problem, ranks = terrain.problem, terrain.problem.ranks
     whole = (0, problem.gradients)  # refused steps and gradients at the last accepted point
 
     def count(event: Event) -> None:
@@ -71,7 +71,7 @@ def walk(
         reason = arrived(here, terrain.sign, until_angle)
         if reason is None and taken >= steps:
             reason = f"{steps} steps taken"
-        if reason is None and deadline is not None and time.monotonic() >= deadline:
+        if reason is None and deadline is not None and ranks.any(time.monotonic() >= deadline):
             reason = f"{seconds:g} seconds are over"
         if reason is None:
             reason = stop()

@@ -123,6 +123,10 @@ class Journal:
             self._searched.add(folder)
             self._write_script([_header_line("search", str(folder.resolve()))])
 
+    def ranks_are(self, count: int) -> None:
+        """From here on so many processes walk together."""
+        self._write_script([_header_line("ranks", str(count))])
+
     def note(self, text: str) -> None:
         """A remark that replay and resume read, and scripts skip."""
         self._write_script([f"{NOTE} {text}"])
@@ -240,8 +244,9 @@ def _parse(script: Path, lines: list[str]) -> tuple[dict[str, str], list[Entry]]
         stripped = text.strip()
         if stripped.startswith(HEADER):
             name, _, value = stripped.removeprefix(HEADER).strip().partition(" ")
-            again = name == "search" and name in header
-            header[name] = f"{header[name]}\n{value}" if again else value
+            between = {"search": "\n", "ranks": " then "}.get(name)
+            again = between is not None and name in header
+            header[name] = f"{header[name]}{between}{value}" if again else value
         elif stripped.startswith(MARK) and entries:
             try:
                 found = read_results([stripped])

@@ -17,7 +17,7 @@ from lsshell.sessions.results import extent, flatten
 from lsshell.sessions.session import Session, header, threads_kept_on_failure, use_threads
 
 # Everything in the header that decides whether results are the same bit for bit.
-DECISIVE = ("lsshell", "torch", "machine", "accelerator", "threads")
+DECISIVE = ("lsshell", "torch", "machine", "accelerator", "threads", "ranks")
 # Elsewhere: relative, by the last part of a result's name; counts and hashes are left out, since
 # another order of summation turns a walk a little at every step.
 TOLERANCES = {"loss": 0.02, "level": 0.02, "test_loss": 0.05, "value": 0.05, "angle_deg": 0.05}
@@ -85,7 +85,7 @@ def replay(
     took. `compared` is told of every result that is compared. Raises SessionError where there is
     nothing to read, or nothing to check.
     """
-    record = _recorded(path, check=check)
+    record = session.ranks.from_first(lambda: _recorded(path, check=check))
     elsewhere = _prepare(session, path, record.header)
     return _run_again(record, session, elsewhere, check, outcome, compared)
 
@@ -97,8 +97,9 @@ def replay_in_place(path: Path, session: Session, *, check: bool, speed: float |
     SessionError is raised, with nothing changed, where there is nothing to read or to check, or
     the new session cannot be written.
     """
-    record = _recorded(path, check=check)
-    fresh = Session(name=f"{_name(path)}-replay", record=session.record)
+    ranks = session.ranks
+    record = ranks.from_first(lambda: _recorded(path, check=check))
+    fresh = Session(name=f"{_name(path)}-replay", record=session.record, ranks=ranks)
     with threads_kept_on_failure():
         elsewhere = _prepare(fresh, path, record.header)
         fresh.engine.cancel, fresh.engine.pause = session.engine.cancel, session.engine.pause
@@ -183,7 +184,8 @@ def _prepare(session: Session, path: Path, recorded: Mapping[str, str]) -> tuple
     use_threads(recorded)
     session.search = [path.resolve() if path.is_dir() else path.resolve().parent]
     session.search_as(recorded)
-    here = header()
+    here = header(session.ranks.count)
+    recorded = {"ranks": "1", **recorded}
     return tuple(
         f"{name} {recorded[name]} there, {here[name]} here"
         for name in DECISIVE

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsshell.engine.ranks import ALONE, Ranks
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import CommandError, SessionError
-from lsshell.sessions.journal import Entry, Journal, read_record
+from lsshell.sessions.journal import Entry, Journal, Record, read_record
 from lsshell.sessions.language import Word, split_words
 from lsshell.sessions.remainder import many_walkers
 from lsshell.sessions.replay import cut_short
@@ -18,25 +19,33 @@ if TYPE_CHECKING:
     from lsshell.sessions.reply import Reply
 
 
-def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
+def resume(folder: Path, *, ranks: Ranks = ALONE, **options: Any) -> tuple[Session, list[str]]:
     """The session in `folder`, ready for its next command, and notices for people.
 
     Commands that set things up are done again; what was walked and trained is read back from
     disk, not computed. A walk that was cut off keeps every step recorded. Raises SessionError
     where the folder holds no session, is open elsewhere, or cannot be set up again (a checkpoint
-    or data file that has gone, say).
+    or data file that has gone, say). Of several `ranks` only the first opens the folder.
     """
-    if not (folder / "session.lss").exists():
-        raise SessionError(f"{folder} holds no session")
-    journal = Journal(folder, None)
-    try:
-        record = read_record(folder)
+    journal: Journal | None = None
+
+    def opened() -> Record:
+        nonlocal journal
+        if not (folder / "session.lss").exists():
+            raise SessionError(f"{folder} holds no session")
+        journal = Journal(folder, None)
+        found = read_record(folder)
         journal.mend()
-        session = Session(folder, **options)
+        return found
+
+    try:
+        record = ranks.from_first(opened)
+        session = Session(folder if ranks.first else None, ranks=ranks, **options)
         session.search = [folder.resolve()]
         session.search_as(record.header)
         use_threads(record.header)
-        session.adopt(journal)
+        if journal is not None:
+            session.adopt(journal)
         notices = [*record.notices]
         made: dict[int, list[dict[str, Any]]] = {}
         for fields in record.steps:
@@ -44,11 +53,15 @@ def resume(folder: Path, **options: Any) -> tuple[Session, list[str]]:
         with session.reading_back():
             for index, entry in enumerate(record.entries):
                 notices += _restore(session, entry, index, made.get(index, []))
-        journal.go_on(len(record.entries))
-        notices += _close_cut_off(session, journal, record.entries, record.steps)
+        if journal is not None:
+            journal.go_on(len(record.entries))
+            notices += _close_cut_off(session, journal, record.entries, record.steps)
+            if record.header.get("ranks", "1").split()[-1] != str(ranks.count):
+                journal.ranks_are(ranks.count)
         session.forget_walker()
     except BaseException:
-        journal.close()
+        if journal is not None:
+            journal.close()
         raise
     return session, notices
 
@@ -62,7 +75,7 @@ def resume_in_place(folder: Path, session: Session) -> list[str]:
     if at_hand is not None and at_hand.folder.resolve() == folder.resolve():
         raise CommandError(f"{folder} is the session at hand: there is nothing to resume")
     with threads_kept_on_failure():
-        other, notices = resume(folder)
+        other, notices = resume(folder, ranks=session.ranks)
     session.take_over(other)
     return notices
 
@@ -143,8 +156,8 @@ def _restore_points(session: Session, index: int, points: list[dict[str, Any]]) 
     engine.path.here, engine.path.branch = last, last.branch
     if not last.kept and engine.path.recover(last):
         last = engine.path.here
-        assert session.journal is not None
-        session.journal.point(last.as_dict(), index)
+        if session.journal is not None:
+            session.journal.point(last.as_dict(), index)
     if not last.kept:
         kept = [p for p in engine.path.points.values() if p.kept]
         if not kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import tempfile
 import threading
 import time
 import traceback
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import lsshell
 from lsshell.engine.events import Stepped
+from lsshell.engine.ranks import ALONE, Ranks
 from lsshell.sessions.commands import VOCABULARY
 from lsshell.sessions.errors import DEBUG_VARIABLE, CommandError, SessionError
 from lsshell.sessions.journal import (
@@ -51,7 +53,8 @@ class Session:
 
     folder: where it is written; None makes `sessions/DATE-name` (under $LSSHELL_SESSIONS or the
     working directory) at the first command, and `record=False` writes nothing. The engine, and
-    torch with it, is imported when a command first needs it.
+    torch with it, is imported when a command first needs it. Of several `ranks` each has a session
+    that executes the same lines; only the first one's writes.
     """
 
     def __init__(
@@ -62,10 +65,12 @@ class Session:
         record: bool = True,
         listen: Callable[[Event], None] = lambda event: None,
         variables: Mapping[str, str] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.folder = folder
         self.name = name
-        self.record = record
+        self.ranks = ranks
+        self.record = record and ranks.first
         self.listen = listen
         self.variables: dict[str, str] = dict(variables or {})
         self.history: list[str] = []
@@ -81,6 +86,7 @@ class Session:
         self._silent = False
         self._executing = self._running_again = False
         self._written: dict[Path, Path] = {}  # while replaying: what was asked for → what was made
+        self._unwanted: tempfile.TemporaryDirectory[str] | None = None
         self._engine: Engine | None = None
         self._sourcing: list[Path] = []
         self._outcomes: Callable[[Outcome], None] = lambda outcome: None
@@ -92,10 +98,13 @@ class Session:
         """The engine, imported and made at first use."""
         if self._engine is None:
             from lsshell.engine.engine import Engine
+            from lsshell.engine.shared_points import SharedPointStore
             from lsshell.engine.store import PointStore
 
-            store = PointStore(self.journal.points_folder) if self.journal else PointStore()
-            self._engine = Engine(store, self._hear)
+            folder = self.journal.points_folder if self.journal else None
+            alone = self.ranks.count == 1
+            store = PointStore(folder) if alone else SharedPointStore(self.ranks, folder)
+            self._engine = Engine(store, self._hear, self.ranks)
         return self._engine
 
     @property
@@ -126,7 +135,7 @@ class Session:
     @property
     def cancelled(self) -> bool:
         """Whether the line under way was asked to stop."""
-        return self._engine is not None and self._engine.cancel.is_set()
+        return self._engine is not None and self.ranks.any(self._engine.cancel.is_set())
 
     def pause(self) -> None:
         """Asks the walk under way to end after its step, keeping what its stepper has learned."""
@@ -212,11 +221,11 @@ class Session:
 
     def _call(self, call: Callable[[Session], Reply]) -> Reply:
         """Runs a command; everything a user can cause comes out as CommandError."""
-        from lsshell.engine.errors import Cancelled, EngineError
+        from lsshell.engine.errors import Cancelled, EngineError, RanksError
 
         try:
             return call(self)
-        except EngineError as e:
+        except (EngineError, RanksError) as e:
             raise CommandError(str(e)) from e
         except Cancelled as e:
             raise CommandError("interrupted; nothing was changed") from e
@@ -321,8 +330,15 @@ class Session:
             self.modules = Path(header["folder"])
 
     def writable(self, file: Path) -> Path:
-        """A file to write: as said, but inside the session's folder when replaying."""
+        """A file to write: as said, but inside the session's folder when replaying, and in a
+        place that goes with the process on all ranks but the first.
+        """
         file = expanded(file)
+        if not self.ranks.first:
+            if self._unwanted is None:
+                self._unwanted = tempfile.TemporaryDirectory(prefix="lsshell-rank-")
+            made = Path(self._unwanted.name) / f"{len(self._written)}-{file.name}"
+            return self._written.setdefault(file.resolve(), made)
         if not self.replaying:
             self._written.pop(file.resolve(), None)
             return file
@@ -380,6 +396,8 @@ class Session:
         is occupied or cannot be written.
         """
         folder = expanded(folder)
+        if not self.ranks.first:
+            return
         if self.journal is None:
             if not self.record:
                 raise CommandError("this session is not recorded: there is nothing to keep")
@@ -409,7 +427,7 @@ class Session:
             self.folder = new_folder(root, self.name)
         here = Path.cwd()
         begun_in = self.modules or here  # a replay finds the modules there, and so will its own
-        self.journal = Journal(self.folder, header() | {"folder": str(begun_in)})
+        self.journal = Journal(self.folder, header(self.ranks.count) | {"folder": str(begun_in)})
         if begun_in != here:
             self.journal.search_too(here)
         if self._engine is not None:
@@ -425,10 +443,16 @@ class Session:
             with contextlib.suppress(OSError):
                 self.journal.close()
             self.journal = None
+        if self._unwanted is not None:
+            self._unwanted.cleanup()
+            self._unwanted = None
 
 
-def header() -> dict[str, str]:
-    """What a session was made with: results are bit for bit the same where all of this is."""
+def header(ranks: int = 1) -> dict[str, str]:
+    """What a session was made with: results are bit for bit the same where all of this is.
+
+    `ranks`: processes that walk together; another number sums in another order.
+    """
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
@@ -441,6 +465,7 @@ def header() -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()} {capability}",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "threads": str(torch.get_num_threads()),
+        "ranks": str(ranks),
         "folder": str(Path.cwd()),
     }
 

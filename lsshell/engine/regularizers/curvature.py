@@ -47,11 +47,12 @@ class HessianTrace(Regularizer):
 
     def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
         problem, m = self.problem, len(self.probes)
-        problem.place(theta)
         out.zero_()
-        n, total = len(problem.x_train), 0.0
-        with derivatives(self.name):
-            for x, y in problem.chunks(problem.x_train, problem.y_train):
+        n = len(problem.x_train)
+
+        def compute() -> tuple[float]:
+            total = 0.0
+            for x, y in problem.chunks(problem.x_part, problem.y_part):
                 loss = problem.loss_sum(problem.network(x), y) / n
                 slopes = problem.gradient_of(loss, create_graph=True)
                 for probe in self.probes:
@@ -62,5 +63,7 @@ class HessianTrace(Regularizer):
                     curvature = problem.inner(products, v) / m
                     total += float(curvature.detach())
                     problem.add_flat(out, problem.gradient_of(curvature, retain_graph=True))
-        problem.gradients += 5 * m
-        return total
+            return (total,)
+
+        with derivatives(self.name):
+            return problem.sum_over_examples(self.name, theta, 5 * m, compute, out)[0]

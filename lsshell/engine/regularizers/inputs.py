@@ -33,24 +33,29 @@ class _OfInputGradients(Regularizer):
         problem = self.problem
         if not problem.x_train.is_floating_point():
             raise EngineError(f"{self.name} needs inputs that are real numbers")
-        problem.place(theta)
-        n, start, total = len(problem.x_train), 0, 0.0
-        for chunk, y in problem.chunks(problem.x_train, problem.y_train):
-            x = chunk.detach().clone().requires_grad_()
-            with derivatives(self.name):
-                for scalar in self.scalars(x, y, start):
-                    if problem.cancelled():
-                        raise Cancelled
-                    (slope,) = torch.autograd.grad(
-                        scalar, x, create_graph=out is not None, retain_graph=True
-                    )
-                    square = slope.to(problem.accumulate).square().sum() / n
-                    total += float(square.detach())
-                    if out is not None:
-                        problem.add_flat(out, problem.gradient_of(square, retain_graph=True))
-            start += len(x)
-        problem.gradients += self.cost * (2 if out is not None else 1)
-        return total
+        n = len(problem.x_train)
+
+        def compute() -> tuple[float]:
+            start, total = problem.part.start, 0.0
+            for chunk, y in problem.chunks(problem.x_part, problem.y_part):
+                x = chunk.detach().clone().requires_grad_()
+                with derivatives(self.name):
+                    for scalar in self.scalars(x, y, start):
+                        if problem.cancelled():
+                            raise Cancelled
+                        (slope,) = torch.autograd.grad(
+                            scalar, x, create_graph=out is not None, retain_graph=True
+                        )
+                        square = slope.to(problem.accumulate).square().sum() / n
+                        total += float(square.detach())
+                        if out is not None:
+                            problem.add_flat(out, problem.gradient_of(square, retain_graph=True))
+                start += len(x)
+            return (total,)
+
+        cost = self.cost * (2 if out is not None else 1)
+        sums = () if out is None else (out,)
+        return problem.sum_over_examples(self.name, theta, cost, compute, *sums)[0]
 
     @property
     def cost(self) -> int:

@@ -21,7 +21,7 @@ def new(*, session: FromSession) -> Reply:
 
     session.refuse_within()
     before = session.folder if session.journal is not None else None
-    session.take_over(Session(record=session.record))
+    session.take_over(Session(record=session.record, ranks=session.ranks))
     values = {"before": str(before) if before is not None else None}
     was = f"; the one before is in {before}" if before is not None else ""
     return Reply(values, f"a new session{was}")
