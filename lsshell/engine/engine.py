@@ -681,9 +681,8 @@ class Engine:
                 "corrector": request.corrector_rate,
             }
             return Paper(replace(base, **{k: v for k, v in asked.items() if v is not None}))
-        if request.method == "quasi-newton":
-            return QuasiNewton(request.memory)
-        return STEPPERS[request.method]()
+        kind = STEPPERS[request.method]
+        return kind(request.memory) if issubclass(kind, QuasiNewton) else kind()
 
     def forget_walker(self) -> None:
         """The next walk starts with no memory of the last (as it does after `resume`)."""

@@ -19,7 +19,7 @@ RegularizerName = Literal[
     "distance",
     "random",
 ]
-Method = Literal["quasi-newton", "gradient", "paper"]
+Method = Literal["quasi-newton", "newton", "auto", "gradient", "paper"]
 Activation = Literal["tanh", "relu", "gelu", "silu", "sigmoid", "elu", "softplus", "identity"]
 
 DATA_SETS: tuple[str, ...] = get_args(DataName)

@@ -19,11 +19,11 @@ from lsshell.engine.levelset import (
     split,
 )
 from lsshell.engine.problem import Problem
-from lsshell.engine.steppers import Gradient, Paper, QuasiNewton
+from lsshell.engine.steppers import Auto, Gradient, Newton, Paper, QuasiNewton
 from tests.engine.descent import descend
 from tests.engine.small import GivenLoss, dataset
 
-STEPPERS = pytest.mark.parametrize("stepper", [QuasiNewton, Gradient])
+STEPPERS = pytest.mark.parametrize("stepper", [QuasiNewton, Newton, Gradient])
 
 
 def tensor(*values):
@@ -194,6 +194,18 @@ def test_linear_regression_leads_to_the_ridge_solution_of_equal_loss(c, toleranc
     assert 1 / end.split.multiplier == pytest.approx(1 / nu, rel=1e-2)
     null = np.eye(50) - np.linalg.pinv(x) @ x
     assert np.linalg.norm(null @ end.theta.numpy()) < 1e-3
+
+
+@pytest.mark.parametrize("stepper", [Newton, Auto])
+def test_newton_reaches_the_ridge_solution_and_superlinearly(stepper):
+    problem, x, y = regression_problem()
+    walked = descend(problem, stepper(), {"l2": {}}, level=1e-3, tolerance=1e-6, steps=100)
+    theta, _ = ridge(x, y, 1e-3)
+    assert on_the_set(walked)
+    assert walked.end.position.value == pytest.approx(float(theta @ theta), rel=1e-6)
+    sines = [p.split.sine for p in walked.positions]
+    if stepper is Newton:
+        assert sines[-1] < 0.1 * sines[-2] < 0.1 * 0.5 * sines[-3]
 
 
 def test_first_order_walk_reaches_the_ridge_solution_too():

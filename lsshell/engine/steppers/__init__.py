@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from lsshell.engine.steppers.auto import Auto
 from lsshell.engine.steppers.gradient import Gradient
+from lsshell.engine.steppers.newton import Newton
 from lsshell.engine.steppers.paper import Paper, PaperRates
 from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.steppers.stepper import Objective, Position, Stalled, Stepper, Terrain
 
-STEPPERS: dict[str, type[Stepper]] = {s.name: s for s in (QuasiNewton, Gradient, Paper)}
+STEPPERS: dict[str, type[Stepper]] = {s.name: s for s in (QuasiNewton, Newton, Auto, Gradient, Paper)}
 
 __all__ = [
     "STEPPERS",
+    "Auto",
     "Gradient",
+    "Newton",
     "Objective",
     "Paper",
     "PaperRates",

@@ -37,6 +37,7 @@ class QuasiNewton(TangentDescent):
     name: ClassVar[str] = "quasi-newton"
     rise: ClassVar[float] = 0.02
     eager: ClassVar[bool] = True
+    memory_unless_asked: ClassVar[int] = MEMORY
 
     def __init__(self, memory: int | None = None) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class QuasiNewton(TangentDescent):
         self.inverse: InverseHessian | None = None
         self.curvature: SampleCurvature | None = None
         self.age = 0  # steps since H₀ was taken
+        self.kappa: float | None = None  # at the last step
 
     def direction(self, terrain: Terrain, here: Position) -> Direction:
         t, g = here.split.tangent, here.gradient
@@ -63,7 +65,7 @@ class QuasiNewton(TangentDescent):
     def _begin(self, terrain: Terrain, here: Position) -> InverseHessian:
         theta, curvature = here.theta, SampleCurvature(terrain.problem)
         modelled = curvature.refresh(theta)
-        pairs = self.memory or (MEMORY if modelled else PLAIN_MEMORY)
+        pairs = self.memory or (self.memory_unless_asked if modelled else PLAIN_MEMORY)
         affordable = BUDGET // (2 * theta.numel() * theta.element_size())
         inverse = InverseHessian(min(pairs, max(FEWEST, affordable), MOST), theta)
         if modelled:
@@ -82,7 +84,7 @@ class QuasiNewton(TangentDescent):
         self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
     ) -> None:
         assert self.inverse is not None
-        kappa = self.stiffness(terrain, here, there)
+        self.kappa = kappa = self.stiffness(terrain, here, there)
         self.inverse.weigh(kappa)
         self.age += 1
         theta, gradient, slope = here.theta, here.gradient, here.slope

@@ -67,11 +67,19 @@ class Terrain:
         corrections: int = 0,
     ) -> Position:
         """Adds R and ∇R to a point whose loss and gradient are known."""
+        value, slope = self._descended(theta)
+        return Position(theta, loss, gradient, value, slope, rate, corrections)
+
+    def slope(self, theta: Tensor) -> Tensor:
+        """∇R (p,) at θ, negated when ascending."""
+        return self._descended(theta)[1]
+
+    def _descended(self, theta: Tensor) -> tuple[float, Tensor]:
         slope = torch.empty_like(theta)
         value = self.sign * self.objective.value_and_gradient(theta, slope)
         if self.sign < 0:
             slope.neg_()
-        return Position(theta, loss, gradient, value, slope, rate, corrections)
+        return value, slope
 
 
 class Stalled(Exception):  # noqa: N818 - an ending, not an error

@@ -1,0 +1,157 @@
+"""Gradients and seconds to where `paper` ends: every method, five experiments, any regulariser.
+
+    python benchmarks/methods.py [EXPERIMENT…] [--regularizers l2,group] [--share 1] [--json FILE]
+
+Each experiment is trained as published (seed 0) on bundled data, then walked by `paper` for its
+published number of steps (times --share); its R is the target of the other methods. `gradient`
+stops at twenty times quasi-newton's gradients. CIFAR10_CONV is its network for one channel on 200
+bundled digits. Test loss is not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from lsshell.engine import Engine, WalkRequest
+from lsshell.engine.errors import EngineError
+
+EXPERIMENTS = {
+    "iris-ff": ("iris", {}, ["iris-ff"], 20_000),
+    "mpg-ff": ("mpg", {}, ["mpg-ff"], 30_000),
+    "mnist-ff": ("mnist-5k", {"train": 1000}, ["mnist-ff"], 10_000),
+    "mnist-conv": ("mnist-5k", {"train": 1000}, ["mnist-conv"], 5_000),
+    "cifar10-conv": ("mnist-5k", {"train": 200}, ["cnn", "60-60-d300"], 20_000),
+}
+TABULAR = {"rate_min": 1e-5, "corrector_rate": 1e-6}
+METHODS = ("quasi-newton", "auto", "newton", "gradient")
+MOST = 20
+NEVER = 10**9
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method's way to the target; `arrived` false where it ended before."""
+
+    experiment: str
+    regularizer: str
+    method: str
+    steps: int
+    gradients: int
+    seconds: float
+    value: float
+    angle_deg: float | None
+    worst: float
+    arrived: bool
+    reason: str
+
+
+def main() -> None:
+    """Prints a row a run, and writes them as JSON on request."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
+    parser.add_argument("--regularizers", default="l2")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--share", type=float, default=1.0, help="of the published steps")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print("| experiment | R | method | steps | gradients | of paper's | seconds | R | angle | worst |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    rows = []
+    for experiment in options.experiments or EXPERIMENTS:
+        engine = trained(experiment, options.epochs)
+        for regularizer in options.regularizers.split(","):
+            ways = options.methods.split(",")
+            paper = None
+            for run in runs(engine, experiment, regularizer, ways, options.share):
+                paper = paper or run
+                rows.append(run)
+                ratio = f"1/{paper.gradients / run.gradients:.0f}" if run.arrived else run.reason
+                angle = "–" if run.angle_deg is None else f"{run.angle_deg:.1f}°"
+                print(
+                    f"| {experiment} | {regularizer} | {run.method} | {run.steps} | {run.gradients}"
+                    f" | {ratio} | {run.seconds:.1f} | {run.value:.6g} | {angle}"
+                    f" | {run.worst:.3f} |",
+                    flush=True,
+                )
+                if options.json:
+                    options.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+
+
+def trained(experiment: str, epochs: int) -> Engine:
+    """The experiment's network after training, at its own loss."""
+    data, options, model, _ = EXPERIMENTS[experiment]
+    engine = Engine()
+    engine.load_data(data, data, None, **options)
+    engine.build_model(model, None, {})
+    engine.train(epochs=epochs)
+    return engine
+
+
+def runs(
+    engine: Engine, experiment: str, regularizer: str, methods: list[str], share: float
+) -> Iterator[Run]:
+    """`paper` for its steps, then each method to its R."""
+    steps = round(EXPERIMENTS[experiment][3] * share)
+    rates = TABULAR if experiment in ("iris-ff", "mpg-ff") else {}
+    try:
+        first = walked(engine, experiment, regularizer, WalkRequest("paper", steps, **rates), 1e-5)
+    except EngineError as e:
+        print(f"| {experiment} | {regularizer} | paper | {e} |")
+        return
+    yield first
+    quick = first.gradients
+    for method in methods:
+        most = quick if method != "gradient" else min(first.gradients, MOST * quick)
+        request = WalkRequest(method, most, until={regularizer: first.value})
+        run = walked(engine, experiment, regularizer, request, None)
+        if method == "quasi-newton":
+            quick = run.gradients
+        yield run
+
+
+def walked(
+    engine: Engine,
+    experiment: str,
+    regularizer: str,
+    request: WalkRequest,
+    tolerance: float | None,
+) -> Run:
+    """One walk from the trained network, on a branch of its own."""
+    engine.goto("main:0")
+    engine.level_set = None
+    engine.sum.terms.clear()
+    engine.switch(regularizer, None, {})
+    level = engine.problem.loss(engine.theta)
+    engine.fix_level(None, tolerance if tolerance is None or tolerance < level else 0.1 * level)
+    engine.path.branch = engine.path.free_name(request.method)
+    kept = WalkRequest(**{**vars(request), "record": NEVER, "measure": NEVER})
+    began = time.perf_counter()
+    result = engine.walk(kept)
+    seconds = time.perf_counter() - began
+    points = engine.path.lineage()
+    return Run(
+        experiment,
+        regularizer,
+        request.method,
+        result.steps,
+        result.end.gradients - result.start.gradients,
+        seconds,
+        result.end.regularizers[regularizer],
+        result.end.angle_deg,
+        max(abs(p.residual) for p in points if p.residual is not None),
+        request.method == "paper" or "reached" in result.reason,
+        result.reason,
+    )
+
+
+if __name__ == "__main__":
+    main()

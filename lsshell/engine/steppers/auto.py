@@ -1,0 +1,55 @@
+"""`auto`: quasi-newton, and newton near the end where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from lsshell.engine.levelset import Leg
+from lsshell.engine.steppers.newton import Newton
+from lsshell.engine.steppers.quasi_newton import QuasiNewton
+from lsshell.engine.steppers.stepper import Position, Terrain
+from lsshell.engine.steppers.tangent_descent import Direction
+
+# sin ∠(r, g) below which newton is tried; steps by one method before the other is tried again.
+NEAR = 0.1
+TERM = 20
+
+
+class Auto(Newton):
+    """Each step by the method of which the last steps lowered R more per gradient.
+
+    Far from the constrained minimum (angle below 174°) that is quasi-newton: there the trust
+    region, not the model, bounds a step. Nearer, newton is tried, and each again after 20 steps of
+    the other. Both share their memory.
+    """
+
+    name: ClassVar[str] = "auto"
+
+    def __init__(self, memory: int | None = None) -> None:
+        super().__init__(memory)
+        self.method: type[QuasiNewton] = QuasiNewton
+        self.rates: dict[type[QuasiNewton], float] = {}  # fall of R per gradient
+        self.term = 0
+        self.spent = 0
+
+    def direction(self, terrain: Terrain, here: Position) -> Direction:
+        self.spent = terrain.problem.gradients
+        if here.split.sine > NEAR:
+            self.method, self.term = QuasiNewton, 0
+        return self.method.direction(self, terrain, here)
+
+    def accepted(
+        self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
+    ) -> None:
+        super().accepted(terrain, here, there, legs)
+        spent = max(1, terrain.problem.gradients - self.spent)
+        rate, before = (here.value - there.value) / spent, self.rates.get(self.method)
+        self.rates[self.method] = rate if before is None else 0.7 * before + 0.3 * rate
+        self.term += 1
+        other = Newton if self.method is QuasiNewton else QuasiNewton
+        behind = self.rates[self.method] < self.rates.get(other, 0.0)
+        untried = other not in self.rates or self.term >= TERM
+        if there.split.sine <= NEAR and (behind or untried):
+            self.method, self.term = other, 0
+            self.rates.pop(other, None)
