@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print("| experiment | R | method | steps | gradients | of paper's | seconds | R | angle | worst |")
+    print(
+        "| experiment | R | method | steps | gradients | of paper's | seconds | R | angle | worst |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     rows = []
     for experiment in options.experiments or EXPERIMENTS:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lsshell.engine.sample_curvature import SampleCurvature
-from lsshell.engine.vectors import dot, norm
+from lsshell.engine.vectors import dot
 
 # Pairs that the scale of H₀ is taken from: the latest.
 SCALING_WINDOW = 12
 CURVATURE = 1e-8
-BISECTIONS = 40
+# Of log ρ over 1e5: to 1e-3.
+BISECTIONS = 14
 
 
 class InverseHessian:
@@ -58,7 +61,7 @@ class InverseHessian:
         self._jy = torch.zeros(self.memory, len(curvature.eigenvalues), dtype=torch.float64)
         known = [row for row in self._order if row not in self._fresh]
         if known:
-            self._jy[known] = curvature.times([self._y[row] for row in known])
+            self._jy[known] = curvature.times(self._y[known])
 
     def weigh(self, kappa: float) -> None:
         """κ, the weight of JᵀJ in B, and in the pairs to come."""
@@ -66,7 +69,7 @@ class InverseHessian:
 
     def add(self, s: Tensor, y: Tensor) -> bool:
         """Takes the pair (s, y), each (p,); False (and nothing kept) where sᵀy is not positive."""
-        if not dot(s, y) > CURVATURE * norm(s) * norm(y):
+        if not dot(s, y) > CURVATURE * math.sqrt(dot(s, s) * dot(y, y)):
             return False
         if len(self._order) < self.memory:
             row = len(self._order)
@@ -93,7 +96,9 @@ class InverseHessian:
 
     def times(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """Hv for each v (p,)."""
-        s_v, y_v, j_v = self._products(vectors)
+        rows = torch.stack([*vectors, *(self._y[row] for row in self._fresh)])
+        s_v, y_v, j_v = self._products(rows, len(vectors))
+        rows = rows[: len(vectors)]
         order = torch.tensor(self._order)
         sy, yy = self._sy[order][:, order], self._yy[order][:, order]
         jy = self._jy[order]
@@ -108,29 +113,25 @@ class InverseHessian:
         along_j = (j_v + b.T @ jy) * weights
 
         count = len(order)
-        rows = torch.zeros(2, len(vectors), count, dtype=torch.float64)
-        rows[0][:, order], rows[1][:, order] = a.T, b.T
-        rows = rows.to(self._s.device, self._s.dtype)
-        in_s, in_y = rows[0] @ self._s[:count], rows[1] @ self._y[:count]
-        results = []
-        for k, v in enumerate(vectors):
-            q = in_y[k].add_(v)
-            if self._curvature is not None:
-                self._curvature.subtract_transposed(along_j[k], q)
-            results.append(q.mul_(1.0 / rho).add_(in_s[k]))
-        return results
+        weights_s, weights_y = torch.zeros(2, len(vectors), count, dtype=torch.float64)
+        weights_s[:, order], weights_y[:, order] = a.T, b.T
+        kind = {"device": self._s.device, "dtype": self._s.dtype}
+        q = rows.addmm_(weights_y.to(**kind), self._y[:count])
+        if self._curvature is not None:
+            self._curvature.subtract_transposed(along_j, q)
+        return list(q.mul_(1.0 / rho).addmm_(weights_s.to(**kind), self._s[:count]))
 
-    def _products(self, vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """SᵀV and YᵀV (m, number) in the order of age, JV (number, k); takes in the fresh pairs."""
-        count, number = len(self._order), len(vectors)
-        s, y = self._s[:count], self._y[:count]
+    def _products(self, rows: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """SᵀV and YᵀV (m, number) in the order of age, JV (number, k), where V are the first
+        `number` of the rows, and the fresh pairs' y the others, which are taken in.
+        """
+        count = len(self._order)
         # Transposed views of rows: matrix products read both sides along p, thrice as fast.
-        rows = torch.stack([*vectors, *(self._y[row] for row in self._fresh)])
-        s_dots = (s @ rows.T).to("cpu", torch.float64)
-        y_dots = (y @ rows.T).to("cpu", torch.float64)
+        s_dots = (self._s[:count] @ rows.T).to("cpu", torch.float64)
+        y_dots = (self._y[:count] @ rows.T).to("cpu", torch.float64)
         j_dots = torch.zeros(len(rows), 0, dtype=torch.float64)
         if self._curvature is not None:
-            j_dots = self._curvature.times(list(rows))
+            j_dots = self._curvature.times(rows)
         for k, row in enumerate(self._fresh, start=number):
             self._sy[:count, row] = s_dots[:, k]
             self._yy[:count, row] = self._yy[row, :count] = y_dots[:, k]
@@ -151,13 +152,14 @@ class InverseHessian:
         """For each pair the ρ at which sᵀy = yᵀH₀y, which falls with ρ: by bisection of log ρ."""
         if self._curvature is None or not rows:
             return
-        sy, yy = self._sy.diagonal()[rows], self._yy.diagonal()[rows]
-        squares, values = self._jy[rows].square(), self._curvature.eigenvalues
+        sy, yy = self._sy.diagonal()[rows].numpy(), self._yy.diagonal()[rows].numpy()
+        squares = self._jy[rows].square().numpy()
+        values = self._curvature.eigenvalues.numpy()
         high = yy / sy  # without J
-        low = 1e-9 * high
+        low = 1e-5 * high
         for _ in range(BISECTIONS):
-            rho = (low * high).sqrt()
+            rho = np.sqrt(low * high)
             y_h_y = (yy - (squares / (rho[:, None] / self._kappa + values)).sum(1)) / rho
             short = y_h_y > sy
-            low, high = torch.where(short, rho, low), torch.where(short, high, rho)
+            low, high = np.where(short, rho, low), np.where(short, high, rho)
         self._scales.extend(low.tolist())

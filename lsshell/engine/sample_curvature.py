@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,21 +55,23 @@ class Factored:
             inner += 1.0
         return inner.mul_(self.deltas @ self.deltas.T)
 
-    def times(self, v: Tensor) -> Tensor:
-        weight = _view(v, self.weight)
-        moved = self.inputs @ (weight if self.basis is None else weight @ self.basis).T
+    def times(self, rows: Tensor) -> Tensor:
+        weight = _view(rows, self.weight)
+        if self.basis is not None:
+            weight = weight @ self.basis
+        moved = (self.inputs @ weight.flatten(0, 1).T).unflatten(1, (len(rows), -1))
         if self.bias is not None:
-            moved += _view(v, self.bias)
-        return moved.mul_(self.deltas).sum(1)
+            moved += _view(rows, self.bias)
+        return (moved @ self.deltas[:, :, None]).squeeze(2).T
 
-    def subtract_transposed(self, c: Tensor, v: Tensor) -> None:
-        weighted, weight = self.deltas * c[:, None], _view(v, self.weight)
-        if self.basis is None:
-            weight.addmm_(weighted.T, self.inputs, alpha=-1.0)
-        else:
-            weight.addmm_(weighted.T @ self.inputs, self.basis.T, alpha=-1.0)
+    def subtract_transposed(self, c: Tensor, rows: Tensor) -> None:
+        weighted = self.deltas * c[:, :, None]
+        part = weighted.mT @ self.inputs
+        if self.basis is not None:
+            part = part @ self.basis.T
+        _view(rows, self.weight).sub_(part)
         if self.bias is not None:
-            _view(v, self.bias).sub_(weighted.sum(0))
+            _view(rows, self.bias).sub_(weighted.sum(1))
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,12 @@ class Explicit:
     def kernel(self) -> Tensor:
         return self.rows @ self.rows.T
 
-    def times(self, v: Tensor) -> Tensor:
-        return self.rows @ v[self.slot.offset : self.slot.offset + self.slot.size]
+    def times(self, rows: Tensor) -> Tensor:
+        return _view(rows, self.slot).flatten(1) @ self.rows.T
 
-    def subtract_transposed(self, c: Tensor, v: Tensor) -> None:
-        v[self.slot.offset : self.slot.offset + self.slot.size].addmv_(self.rows.T, c, alpha=-1.0)
+    def subtract_transposed(self, c: Tensor, rows: Tensor) -> None:
+        part = c @ self.rows
+        _view(rows, self.slot).sub_(part.view(len(rows), *self.slot.shape))
 
 
 class SampleCurvature:
@@ -160,24 +162,20 @@ class SampleCurvature:
         self._spend(1 / 3 + self.count / n)
         return True
 
-    def times(self, vectors: Sequence[Tensor]) -> Tensor:
-        """Jv for each v (p,): (number, k), float64 on the CPU."""
-        moved = torch.stack([self._times(v) for v in vectors])
-        self._spend(len(vectors) * self._product)
+    def times(self, rows: Tensor) -> Tensor:
+        """Jv for each row v of (number, p): (number, k), float64 on the CPU."""
+        moved = self._layers[0].times(rows)
+        for layer in self._layers[1:]:
+            moved = moved + layer.times(rows)
+        self._spend(len(rows) * self._product)
         return moved.to("cpu", torch.float64) @ self._vectors
 
-    def subtract_transposed(self, c: Tensor, v: Tensor) -> None:
-        """v ← v − Jᵀc, in place; c (k,) float64 on the CPU."""
-        c = (self._vectors @ c).to(v.device, v.dtype)
+    def subtract_transposed(self, c: Tensor, rows: Tensor) -> None:
+        """v ← v − Jᵀc for each row v of (number, p), in place; c (number, k) float64 on the CPU."""
+        c = (c @ self._vectors.T).to(rows.device, rows.dtype)
         for layer in self._layers:
-            layer.subtract_transposed(c, v)
-        self._spend(self._product)
-
-    def _times(self, v: Tensor) -> Tensor:
-        total = self._layers[0].times(v)
-        for layer in self._layers[1:]:
-            total += layer.times(v)
-        return total
+            layer.subtract_transposed(c, rows)
+        self._spend(len(rows) * self._product)
 
     def _spend(self, gradients: float) -> None:
         """Work is counted as the share of a gradient's operations that it takes."""
@@ -230,8 +228,9 @@ class SampleCurvature:
         return rows, size
 
 
-def _view(v: Tensor, slot: Slot) -> Tensor:
-    return v[slot.offset : slot.offset + slot.size].view(slot.shape)
+def _view(rows: Tensor, slot: Slot) -> Tensor:
+    """A parameter's part of each row of (number, p)."""
+    return rows[:, slot.offset : slot.offset + slot.size].view(len(rows), *slot.shape)
 
 
 def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
