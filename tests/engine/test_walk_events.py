@@ -7,6 +7,7 @@ import torch
 
 from lsshell.engine import Engine, EngineError, WalkRequest
 from lsshell.engine import problem as engine_problem
+from lsshell.engine.errors import Cancelled
 from lsshell.engine.events import Located, Measured, Noticed
 from lsshell.engine.location import least
 from tests.engine.small import GivenLoss
@@ -23,7 +24,8 @@ class OnACircle(GivenLoss):
         self.best, self.tested = best, 0
 
     def test(self, theta):
-        self._begin(theta, cost=0)
+        if self.cancelled():
+            raise Cancelled
         self.tested += 1
         return engine_problem.TestMetrics(1.0 + (around(theta) - self.best) ** 2, None, None)
 

@@ -75,7 +75,7 @@ def test_the_rows_are_those_of_the_local_engine(tmp_path, connected):
 
 def test_a_cancelled_job_ends_at_a_valid_point_and_those_to_come_do_not_begin(tmp_path, connected):
     script, out = tmp_path / "long.lss", tmp_path / "out"
-    script.write_text(f"{SETUP}walk --steps 1000000\n")
+    script.write_text(f"{SETUP}walk --steps 1000000 --method paper\n")
     jobs = plan([script], {"k": ["1", "2"]}, out)
     cancelled = threading.Event()
     steps = jobs[0].folder / "steps.jsonl"

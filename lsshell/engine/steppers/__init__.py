@@ -9,9 +9,8 @@ from lsshell.engine.steppers.paper import Paper, PaperRates
 from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.steppers.stepper import Objective, Position, Stalled, Stepper, Terrain
 
-STEPPERS: dict[str, type[Stepper]] = {
-    s.name: s for s in (QuasiNewton, Newton, Auto, Gradient, Paper)
-}
+KINDS = (QuasiNewton, Newton, Auto, Gradient, Paper)
+STEPPERS: dict[str, type[Stepper]] = {kind.name: kind for kind in KINDS}
 
 __all__ = [
     "STEPPERS",
