@@ -116,10 +116,10 @@ class InverseHessian:
         weights_s, weights_y = torch.zeros(2, len(vectors), count, dtype=torch.float64)
         weights_s[:, order], weights_y[:, order] = a.T, b.T
         kind = {"device": self._s.device, "dtype": self._s.dtype}
-        q = rows.addmm_(weights_y.to(**kind), self._y[:count])
+        q = rows.add_(weights_y.to(**kind) @ self._y[:count])  # addmm_ takes twice as long
         if self._curvature is not None:
             self._curvature.subtract_transposed(along_j, q)
-        return list(q.mul_(1.0 / rho).addmm_(weights_s.to(**kind), self._s[:count]))
+        return list(q.mul_(1.0 / rho).add_(weights_s.to(**kind) @ self._s[:count]))
 
     def _products(self, rows: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """SᵀV and YᵀV (m, number) in the order of age, JV (number, k), where V are the first
