@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lsshell.engine.captured import Captured, capture
 from lsshell.engine.errors import Cancelled, EngineError, NetworkMismatchError, NotFiniteError
 from lsshell.engine.ranks import ALONE, Ranks
 
@@ -107,6 +108,8 @@ class Problem:
         self.slots = self._layout()
         self.theta = torch.cat([q.detach().reshape(-1) for q in self.parameters])
         self._gradient = torch.zeros_like(self.theta)
+        self._captured: Captured | None = None
+        self._unseen = True
         self.share_state()
         self.attach()
 
@@ -279,19 +282,27 @@ class Problem:
         n = len(self.x_train)
 
         def compute() -> tuple[Tensor]:
-            self._gradient.zero_()
-            total = torch.zeros((), device=self.device, dtype=self.accumulate)
-            for x, y in self.chunks(self.x_part, self.y_part):
-                part = self.loss_sum(self.network(x), y)
-                (part / n).backward()
-                total += part.detach()
-            return (total,)
+            if self._unseen:  # at the first gradient, so that what is only loaded costs nothing
+                self._unseen = False
+                chunks = -(-len(self.x_part) // self.chunk)
+                self._captured = capture(self._add_gradient, self.device, chunks)
+            return (self._add_gradient() if self._captured is None else self._captured(),)
 
         (total,) = self.sum_over_examples("loss and gradient", theta, 1, compute, self._gradient)
         loss = self._finite(total / n)
         if out is None:
             return loss, self._gradient.clone()
         return loss, out.copy_(self._gradient)
+
+    def _add_gradient(self) -> Tensor:
+        """This rank's part of Σ loss, and of ∇L in the network's own buffer."""
+        self._gradient.zero_()
+        total = torch.zeros((), device=self.device, dtype=self.accumulate)
+        for x, y in self.chunks(self.x_part, self.y_part):
+            part = self.loss_sum(self.network(x), y)
+            (part / len(self.x_train)).backward()
+            total += part.detach()
+        return total
 
     @contextlib.contextmanager
     def uncancelled(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from lsshell.engine.levelset import Leg
 from lsshell.engine.steppers.newton import Newton
-from lsshell.engine.steppers.quasi_newton import QuasiNewton
+from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
 from lsshell.engine.steppers.stepper import Position, Terrain
 from lsshell.engine.steppers.tangent_descent import Direction
 
@@ -25,6 +25,7 @@ class Auto(Newton):
     """
 
     name: ClassVar[str] = "auto"
+    memory_unless_asked: ClassVar[int] = MEMORY
 
     def __init__(self, memory: int | None = None) -> None:
         super().__init__(memory)

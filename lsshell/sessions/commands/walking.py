@@ -175,7 +175,7 @@ def walk(
     ascend: Flag = False,
     record: int | None = None,
     measure: int | None = None,
-    memory: int = 100,
+    memory: int | None = None,
     rate_min: float | None = None,
     rate_max: float | None = None,
     corrector_rate: float | None = None,
@@ -196,7 +196,9 @@ def walk(
     steps
         At most this many (400; for `paper` the published number).
     method
-        quasi-newton (L-BFGS on the Lagrangian), gradient, or paper (as published).
+        quasi-newton (L-BFGS on the Lagrangian, from the loss's curvature on its hardest
+        examples), newton (conjugate gradients with Hessian products), auto (near the end
+        whichever of the two pays), gradient, or paper (as published).
     until_angle
         Stop when the angle between ∇L and ∇R reaches this (with --ascend: falls to it); 180° is
         the constrained minimum.
@@ -217,7 +219,8 @@ def walk(
     measure
         Take test loss and all cheap regularisers every so many steps (at most 100 times).
     memory
-        quasi-newton: secant pairs.
+        quasi-newton, newton, auto: secant pairs (20, newton 60; 100 where the network has no
+        layers to take the loss's curvature from).
     rate_min
         paper: least predictor length (1e-4; iris-ff and mpg-ff 1e-5).
     rate_max
