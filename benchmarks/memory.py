@@ -1,10 +1,13 @@
 """Memory and time of a long walk with its points on disk, and of the PCA of its path.
 
     python benchmarks/memory.py [--steps 10000] [--record 50] [--json FILE]
+    python benchmarks/memory.py --model "mlp 784-4620-4620-10" --examples 100 --steps 1000 \\
+        --record 1
 
 MNIST_FF from the bundled checkpoint, by `paper`, every `record`th point kept, then `plot path`:
-the peak resident memory of the process that does it all, beside that of one which only loads the
-network and takes one gradient, and the seconds of walk and plot.
+the peak resident memory of the process that does it all, beside that of one which only takes a
+step, and the seconds of walk and plot. With --model that network (above: 25 million parameters),
+trained for an epoch, by `quasi-newton`; θ of every kept point is on disk, 4p bytes each.
 """
 
 from __future__ import annotations
@@ -48,11 +51,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--record", type=int, default=50)
+    parser.add_argument("--model")
+    parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    walk = f"walk --method paper --steps {asked.steps} --record {asked.record}"
-    least = measured((*SETTING, "walk --steps 1"))
-    found = measured((*SETTING, walk, "plot path --out path.svg"))
+    setting, method = SETTING, "paper"
+    if asked.model is not None:
+        data = f"data mnist-5k --train {asked.examples}"
+        setting = ("seed 0", data, f"model {asked.model}", "train --epochs 1", "level", "reg l2 on")
+        method = "quasi-newton"
+    walk = f"walk --method {method} --steps {asked.steps} --record {asked.record}"
+    least = measured((*setting, f"walk --method {method} --steps 1"))
+    found = measured((*setting, walk, "plot path --out path.svg"))
     print(f"one step: peak {least['peak, MB']:.0f} MB")
     print(
         f"{asked.steps} steps, every {asked.record}th kept, and PCA:"

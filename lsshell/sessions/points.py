@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     from lsshell.engine.path import Point
 
 
+def test_rate(point: Point) -> dict[str, float | None]:
+    """The RMSE of regression, or the accuracy of classification, under its name."""
+    if point.test_rmse is not None:
+        return {"test_rmse": point.test_rmse}
+    return {"test_accuracy": point.test_accuracy}
+
+
 def point_values(point: Point) -> dict[str, Any]:
     """The fields of a point in the order in which they are promised."""
-    rate = (
-        {"test_rmse": point.test_rmse}
-        if point.test_rmse is not None
-        else {"test_accuracy": point.test_accuracy}
-    )
     return {
         "step": point.step,
         "loss": point.loss,
         "level": point.level,
         "tolerance": point.tolerance,
         "test_loss": point.test_loss,
-        **rate,
+        **test_rate(point),
         **({} if point.validation_loss is None else {"validation_loss": point.validation_loss}),
         "regularizers": dict(point.regularizers),
         "angle_deg": point.angle_deg,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lsshell.engine.vocabulary import Method
-from lsshell.sessions.points import point_values, side_by_side
+from lsshell.sessions.points import point_values, side_by_side, test_rate
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
 from lsshell.sessions.vocabulary import VOCABULARY, FromSession
@@ -230,11 +230,6 @@ def regularization_path(
 def _minimum(point: Point, weights: dict[str, float]) -> dict[str, Any]:
     """What `regularization-path` says of a minimum."""
     decay = point.implied_weight_decay
-    rate = (
-        {"test_rmse": point.test_rmse}
-        if point.test_rmse is not None
-        else {"test_accuracy": point.test_accuracy}
-    )
     return {
         "step": point.step,
         "level": point.level,
@@ -244,7 +239,7 @@ def _minimum(point: Point, weights: dict[str, float]) -> dict[str, Any]:
         "implied_weight_decay": decay,
         "angle_deg": point.angle_deg,
         "test_loss": point.test_loss,
-        **rate,
+        **test_rate(point),
         "gradients": point.gradients,
     }
 
