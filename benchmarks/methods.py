@@ -1,6 +1,7 @@
 """Gradients and seconds to where `paper` ends: every method, five experiments, any regulariser.
 
     python benchmarks/methods.py [EXPERIMENT…] [--regularizers l2,group] [--share 1] [--json FILE]
+    python benchmarks/methods.py --draw docs/methods.png benchmarks/results/methods.json
 
 Each experiment is trained as published (seed 0) on bundled data, then walked by `paper` for its
 published number of steps (times --share); its R is the target of the other methods. `gradient`
@@ -61,7 +62,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the published steps")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--draw", type=Path, help="a picture of the runs in the JSON files named")
     options = parser.parse_args()
+    if options.draw:
+        found = [row for file in options.experiments for row in json.loads(Path(file).read_text())]
+        draw([Run(**row) for row in found if row["regularizer"] == "l2"], options.draw)
+        return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(
         "| experiment | R | method | steps | gradients | of paper's | seconds | R | angle | worst |"
@@ -86,6 +92,40 @@ def main() -> None:
                 )
                 if options.json:
                     options.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+
+
+def draw(rows: list[Run], file: Path) -> None:
+    """Bars of gradients to the target, an experiment below the other."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    experiments = list(dict.fromkeys(r.experiment for r in rows))
+    methods = ["paper", *reversed(METHODS)]
+    figure, axes = pyplot.subplots(figsize=(8.0, 1.1 * len(experiments) + 1.0))
+    shades = ("#9aa0a6", "#c9a227", "#7b5ea7", "#3a86a8", "#1b7f4d")
+    colours = dict(zip(methods, shades, strict=True))
+    height = 0.8 / len(methods)
+    for at, experiment in enumerate(experiments):
+        paper = next(r for r in rows if r.experiment == experiment and r.method == "paper")
+        for run in (r for r in rows if r.experiment == experiment and r.arrived):
+            place = at + (methods.index(run.method) - len(methods) / 2 + 0.5) * height
+            first = at == 0
+            axes.barh(
+                place, run.gradients, 0.92 * height, color=colours[run.method],
+                label=run.method if first else None,
+            )  # fmt: skip
+            share = "" if run is paper else f", 1/{paper.gradients / run.gradients:.0f}"
+            axes.text(1.06 * run.gradients, place, f"{run.gradients}{share}", va="center", size=7)
+    axes.set_xscale("log")
+    axes.set_xlim(right=3 * max(r.gradients for r in rows))
+    axes.set_yticks(range(len(experiments)), experiments)
+    axes.invert_yaxis()
+    axes.set_xlabel("gradients to the ‖θ‖² that paper has after its published number of steps")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=5, frameon=False, fontsize=8)
+    figure.savefig(file, dpi=150, bbox_inches="tight")
 
 
 def trained(experiment: str, epochs: int) -> Engine:

@@ -174,10 +174,11 @@ def test_spectral_equals_the_singular_values_of_the_layers():
 
 
 @pytest.mark.parametrize("gap", [1e-1, 1e-4, 1e-8])
-def test_top_singular_value_is_exact_whatever_the_gap(gap):
+@pytest.mark.parametrize("rows", [6, 600])
+def test_top_singular_value_is_exact_whatever_the_gap(gap, rows):
     torch.manual_seed(0)
-    u, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
-    v, _ = torch.linalg.qr(torch.randn(9, 6, dtype=torch.float64))
+    u, _ = torch.linalg.qr(torch.randn(rows, 6, dtype=torch.float64))
+    v, _ = torch.linalg.qr(torch.randn(rows + 3, 6, dtype=torch.float64))
     values = torch.tensor([2.0, 2.0 - gap, 1.0, 0.5, 0.1, 0.0], dtype=torch.float64)
     w = u @ torch.diag(values) @ v.T
     sigma, left, right = top_singular(w)

@@ -14,6 +14,8 @@ from lsshell.engine.regularizers.regularizer import Regularizer
 
 # G is squared this often: 2¹¹ power iterations in eleven products.
 SQUARINGS = 11
+# Rows beyond which products with vectors are less work, and how many at the most.
+DENSE, MOST_PRODUCTS, LOOK_EVERY = 512, 200, 20
 
 
 class Spectral(Regularizer):
@@ -65,11 +67,16 @@ def top_singular(w: Tensor) -> tuple[float, Tensor, Tensor]:
     """σ₁, u (m,), v (n,) of w (m, n), by power iteration on the smaller Gram matrix G.
 
     G is squared and normalised repeatedly, so there is no state from one point to the next: the
-    same w gives the same numbers. Where the gap is too small for that, eigh decides.
+    same w gives the same numbers. Large ones by Lanczos' iteration, from w's longest row. Where
+    the gap is too small for that, eigh decides.
     """
     if w.shape[0] > w.shape[1]:
         sigma, v, u = top_singular(w.T)
         return sigma, u, v
+    if w.shape[0] > DENSE and (found := _lanczos(w)) is not None:
+        v = w.T @ found
+        sigma = float(torch.linalg.vector_norm(v))
+        return sigma, found, v / sigma
     gram = w @ w.T
     scale = float(torch.linalg.matrix_norm(gram))
     if scale == 0.0:
@@ -88,3 +95,29 @@ def top_singular(w: Tensor) -> tuple[float, Tensor, Tensor]:
     v = w.T @ u
     sigma = float(torch.linalg.vector_norm(v))
     return sigma, u, v / sigma
+
+
+def _lanczos(w: Tensor) -> Tensor | None:
+    """The top eigenvector (m,) of wwᵀ to rounding; None where that takes too long."""
+    norms = torch.linalg.vector_norm(w, dim=1)
+    if not float(norms.max()) > 0.0:
+        return None
+    basis = torch.zeros(MOST_PRODUCTS, len(w), dtype=w.dtype, device=w.device)
+    basis[0, norms.argmax()] = 1.0
+    tridiagonal = torch.zeros(MOST_PRODUCTS, MOST_PRODUCTS, dtype=torch.float64)
+    for k in range(MOST_PRODUCTS):
+        q = w @ (w.T @ basis[k])
+        tridiagonal[k, k] = float(torch.dot(q, basis[k]))
+        for _ in range(2):  # once more: what rounding left
+            q -= (basis[: k + 1] @ q) @ basis[: k + 1]
+        beta = float(torch.linalg.vector_norm(q))
+        if (k + 1) % LOOK_EVERY == 0 or beta == 0.0:
+            values, vectors = torch.linalg.eigh(tridiagonal[: k + 1, : k + 1])
+            if beta * abs(float(vectors[-1, -1])) <= 1e-12 * float(values[-1]):
+                u = vectors[:, -1].to(w) @ basis[: k + 1]
+                return u / torch.linalg.vector_norm(u)
+        if k + 1 == MOST_PRODUCTS:
+            break
+        tridiagonal[k, k + 1] = tridiagonal[k + 1, k] = beta
+        basis[k + 1] = q / beta
+    return None
