@@ -5,7 +5,7 @@
 
 Each experiment is trained as published (seed 0) on bundled data, then walked by `paper` for its
 published number of steps (times --share); its R is the target of the other methods. `gradient`
-stops at twenty times quasi-newton's gradients. CIFAR10_CONV is its network for one channel on 200
+stops after twenty steps for each of quasi-newton's gradients. CIFAR10_CONV is its network for one channel on 200
 bundled digits. Test loss is not measured.
 """
 
@@ -82,7 +82,11 @@ def main() -> None:
             for run in runs(engine, experiment, regularizer, ways, options.share):
                 paper = paper or run
                 rows.append(run)
-                ratio = f"1/{paper.gradients / run.gradients:.0f}" if run.arrived else run.reason
+                ratio = (
+                    f"1/{paper.gradients / max(1, run.gradients):.0f}"
+                    if run.arrived
+                    else run.reason
+                )
                 angle = "–" if run.angle_deg is None else f"{run.angle_deg:.1f}°"
                 print(
                     f"| {experiment} | {regularizer} | {run.method} | {run.steps} | {run.gradients}"
@@ -154,7 +158,11 @@ def runs(
     for method in methods:
         most = quick if method != "gradient" else min(first.gradients, MOST * quick)
         request = WalkRequest(method, most, until={regularizer: first.value})
-        run = walked(engine, experiment, regularizer, request, None)
+        try:
+            run = walked(engine, experiment, regularizer, request, None)
+        except EngineError as e:
+            print(f"| {experiment} | {regularizer} | {method} | {e} |")
+            continue
         if method == "quasi-newton":
             quick = run.gradients
         yield run

@@ -165,6 +165,10 @@ class _Curve:
             raise _Ended(
                 f"R's own minimum was passed before the level {level:g}: no λ above 0 leads there"
             )
+        if end.reason.endswith(" steps taken"):
+            raise _Ended(
+                f"{end.reason} at the level {level:g} before its minimum: give more --steps"
+            )
         self.before = (self.level_set.level, here.theta)
         self.level_set = terrain.level_set
         return end.position
@@ -208,7 +212,7 @@ class _Curve:
         )
 
     def _descend(self, terrain: Terrain, begin: Position) -> WalkEnd:
-        self.stepper.cap = None  # the last steps to a minimum are short: not a measure of the first
+        self.stepper.renew()  # the last steps to a minimum are short: not a measure of the first
         steps = self.request.steps or self.excursion.engine.default_steps("quasi-newton")
         angle = self.request.until_angle
         end = walk(

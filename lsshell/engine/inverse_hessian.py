@@ -17,6 +17,7 @@ from lsshell.engine.vectors import dot
 # Pairs that the scale of H₀ is taken from: the latest.
 SCALING_WINDOW = 12
 CURVATURE = 1e-8
+BLOCK = 4
 # Of log ρ over 1e5: to 1e-3.
 BISECTIONS = 14
 
@@ -55,13 +56,17 @@ class InverseHessian:
         self._fresh.clear()
         self._scales.clear()
 
-    def model(self, curvature: SampleCurvature) -> None:
-        """From now on H₀ has this J, which has just been taken."""
+    def model(self, curvature: SampleCurvature | None) -> None:
+        """From now on H₀ has this J, which has just been taken; or none."""
         self._curvature = curvature
+        if curvature is None:
+            self._jy = torch.zeros(self.memory, 0, dtype=torch.float64)
+            return
         self._jy = torch.zeros(self.memory, len(curvature.eigenvalues), dtype=torch.float64)
         known = [row for row in self._order if row not in self._fresh]
         if known:
-            self._jy[known] = curvature.times(self._y[known])
+            for part in torch.tensor(known).split(BLOCK):  # the rows are copied
+                self._jy[part] = curvature.times(self._y[part])
 
     def weigh(self, kappa: float) -> None:
         """κ, the weight of JᵀJ in B, and in the pairs to come."""
@@ -127,8 +132,8 @@ class InverseHessian:
         """
         count = len(self._order)
         # Transposed views of rows: matrix products read both sides along p, thrice as fast.
-        s_dots = (self._s[:count] @ rows.T).to("cpu", torch.float64)
-        y_dots = (self._y[:count] @ rows.T).to("cpu", torch.float64)
+        s_dots = (self._s[:count] @ rows.T).cpu().double()
+        y_dots = (self._y[:count] @ rows.T).cpu().double()
         j_dots = torch.zeros(len(rows), 0, dtype=torch.float64)
         if self._curvature is not None:
             j_dots = self._curvature.times(rows)
@@ -162,4 +167,5 @@ class InverseHessian:
             y_h_y = (yy - (squares / (rho[:, None] / self._kappa + values)).sum(1)) / rho
             short = y_h_y > sy
             low, high = np.where(short, rho, low), np.where(short, high, rho)
-        self._scales.extend(low.tolist())
+        inside = (low > 1e-5 * yy / sy) & (high < yy / sy)  # others have no such ρ
+        self._scales.extend(low[inside].tolist())

@@ -114,7 +114,7 @@ def newton(
     n = g is the step of least length; `normal` another one, scaled so that n·g = g·g where it was
     chosen, and left for g where it has come to lie too flat.
     Far above the level the same step is taken for log L = log L* (same set, and near zero loss
-    far closer to linear). Ends where the residual no longer falls, or after MAX_CORRECTIONS.
+    far closer to linear). Ends where the residual more than doubles, or after MAX_CORRECTIONS.
     """
     previous = math.inf
     for spent in range(MAX_CORRECTIONS + 1):

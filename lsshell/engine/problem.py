@@ -108,8 +108,8 @@ class Problem:
         self.slots = self._layout()
         self.theta = torch.cat([q.detach().reshape(-1) for q in self.parameters])
         self._gradient = torch.zeros_like(self.theta)
-        self._captured: Captured | None = None
-        self._unseen = True
+        self._captured: Captured | None
+        self._unseen: bool
         self.share_state()
         self.attach()
 
@@ -129,6 +129,7 @@ class Problem:
         Called again where another problem, which then could not be made, had the network.
         """
         self.network.to(self.device, self.dtype)
+        self._captured, self._unseen = None, True  # buffers may lie elsewhere now
         gradients = self.tensors(self._gradient).values()
         views = self.tensors(self.theta).values()
         for q, view, gradient in zip(self.parameters, views, gradients, strict=True):
@@ -285,7 +286,7 @@ class Problem:
             if self._unseen:  # at the first gradient, so that what is only loaded costs nothing
                 self._unseen = False
                 chunks = -(-len(self.x_part) // self.chunk)
-                self._captured = capture(self._add_gradient, self.device, chunks)
+                self._captured = capture(self._add_gradient, self._gradient, self.device, chunks)
             return (self._add_gradient() if self._captured is None else self._captured(),)
 
         (total,) = self.sum_over_examples("loss and gradient", theta, 1, compute, self._gradient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from lsshell.engine.problem import Problem, Slot
 from lsshell.engine.seeds import generator
 
 EXAMPLES = 256
+POWER_ITERATIONS = 20
 # Principal directions of a layer's inputs that are kept where it has thrice as many.
 RANK = 64
 # Bytes that per-example gradients may take, and what they are made of; larger layers are left out.
@@ -35,13 +37,23 @@ class Factored:
         if inputs.shape[1] <= 3 * RANK:
             return cls(weight, bias, inputs, None, deltas)
         probes = torch.randn(len(inputs), RANK, generator=generator(0, "range finder"))
-        basis = inputs.T @ probes.to(inputs)
-        basis, _ = torch.linalg.qr(inputs.T @ (inputs @ basis))
+        basis = inputs.T @ (inputs @ (inputs.T @ probes.to(inputs)))
+        basis = torch.linalg.qr(basis.cpu())[0].to(inputs)
         return cls(weight, bias, inputs @ basis, basis, deltas)
 
     @property
     def size(self) -> int:
         return self.weight.size + (self.bias.size if self.bias is not None else 0)
+
+    @property
+    def bytes(self) -> int:
+        """What counts of the budget: nothing of these."""
+        return 0
+
+    @property
+    def held(self) -> tuple[Tensor, ...]:
+        """What every rank must hold alike."""
+        return (self.inputs, self.deltas, *(() if self.basis is None else (self.basis,)))
 
     @property
     def cost(self) -> int:
@@ -86,6 +98,14 @@ class Explicit:
         return self.slot.size
 
     @property
+    def bytes(self) -> int:
+        return self.rows.numel() * self.rows.element_size()
+
+    @property
+    def held(self) -> tuple[Tensor, ...]:
+        return (self.rows,)
+
+    @property
     def cost(self) -> int:
         return self.rows.numel()
 
@@ -114,7 +134,7 @@ class SampleCurvature:
 
     def __init__(self, problem: Problem, examples: int = EXAMPLES) -> None:
         self.problem = problem
-        self.count = min(examples, len(problem.x_train))
+        self.count = min(examples, len(problem.x_train), problem.chunk)
         self.eigenvalues = torch.zeros(0, dtype=torch.float64)
         self._modules = _covered(problem)
         self._vectors = torch.zeros(0, 0, dtype=torch.float64)
@@ -127,40 +147,68 @@ class SampleCurvature:
 
         False where it has no part in half of θ: then it is not worth its time.
         """
-        problem = self.problem
+        problem, n = self.problem, len(self.problem.x_train)
         if 2 * sum(q.numel() for m in self._modules for q in m.parameters()) < problem.p:
             return False
-        chosen = self._most_curved(problem.outputs(theta, problem.x_train))
-        captured: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {m: [] for m in self._modules}
+        chosen = self._most_curved(theta)
+        problem.place(theta)
+        outputs, taken = self._forward(chosen)
+        self._spend((1 / 3 if problem.classification else 0.0) + self.count / n)
+        if not taken:
+            return False
+        deltas = torch.autograd.grad(
+            outputs, [o for _, _, o in taken], self._roots(outputs.detach()), materialize_grads=True
+        )
+        layers: list[Factored | Explicit] = []
+        left, work = BUDGET, 0
+        for (module, inputs, _), delta in zip(taken, deltas, strict=True):
+            layer = self._layer(module, inputs, delta, left)
+            layers += layer
+            left -= sum(part.bytes for part in layer)
+            work += sum(part.size for part in layer) * _positions(module, delta)
+        if 2 * sum(layer.size for layer in layers) < problem.p:
+            return False
+        kernel = torch.stack([layer.kernel() for layer in layers]).sum(0)
+        values, vectors = torch.linalg.eigh(kernel.cpu().double())
+        # What rounding leaves below the least that float32 tells from nothing is nothing.
+        least = len(values) * torch.finfo(kernel.dtype).eps * float(values[-1])
+        self._layers, self._vectors = layers, vectors
+        self.eigenvalues = values.clamp_(min=least)
+        problem.ranks.share(self._vectors, self.eigenvalues, *(t for la in layers for t in la.held))
+        self._product = sum(layer.cost for layer in layers) / (3 * n * work)
+        return True
 
-        def capture(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            captured[module].append((inputs[0].detach(), output))
+    def _forward(self, chosen: Tensor) -> tuple[Tensor, list[tuple[nn.Module, Tensor, Tensor]]]:
+        """Outputs for the chosen examples, and inputs and output of each layer that has a part:
+        called once, with a row an example, in the problem's precision.
+        """
+        problem = self.problem
+        seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {m: [] for m in self._modules}
+
+        def capture(
+            module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any
+        ) -> Tensor:
+            given = inputs[0] if inputs else named.get("input")
+            seen[module].append((given.detach(), output))
             return output.clone()  # what follows may work in place
 
-        hooks = [m.register_forward_hook(capture) for m in self._modules]
+        hooks = [m.register_forward_hook(capture, with_kwargs=True) for m in self._modules]
         try:
             outputs = problem.network(problem.x_train[chosen])
         finally:
             for hook in hooks:
                 hook.remove()
-        taken = [(m, *calls[0]) for m, calls in captured.items() if len(calls) == 1]
-        deltas = torch.autograd.grad(
-            outputs, [o for _, _, o in taken], self._roots(outputs.detach()), materialize_grads=True
-        )
-        self._layers, left = [], BUDGET
-        for (module, inputs, _), delta in zip(taken, deltas, strict=True):
-            layer, size = self._layer(module, inputs, delta, left)
-            self._layers += layer
-            left -= size
-        if 2 * sum(layer.size for layer in self._layers) < problem.p:
-            return False
-        kernel = torch.stack([layer.kernel() for layer in self._layers]).sum(0)
-        values, self._vectors = torch.linalg.eigh(kernel.to("cpu", torch.float64))
-        self.eigenvalues = values.clamp_(min=0.0)
-        n = len(problem.x_train)
-        self._product = sum(layer.cost for layer in self._layers) / (3 * n * problem.p)
-        self._spend(1 / 3 + self.count / n)
-        return True
+        k = len(chosen)
+        taken = [
+            (module, *calls[0])
+            for module, calls in seen.items()
+            if len(calls) == 1
+            and calls[0][1].requires_grad
+            and len(calls[0][0]) == len(calls[0][1]) == k
+            and calls[0][0].dtype == calls[0][1].dtype == problem.dtype
+            and calls[0][1].ndim >= (4 if type(module) is nn.Conv2d else 2)
+        ]
+        return outputs, taken
 
     def times(self, rows: Tensor) -> Tensor:
         """Jv for each row v of (number, p): (number, k), float64 on the CPU."""
@@ -168,7 +216,7 @@ class SampleCurvature:
         for layer in self._layers[1:]:
             moved = moved + layer.times(rows)
         self._spend(len(rows) * self._product)
-        return moved.to("cpu", torch.float64) @ self._vectors
+        return moved.cpu().double() @ self._vectors
 
     def subtract_transposed(self, c: Tensor, rows: Tensor) -> None:
         """v ← v − Jᵀc for each row v of (number, p), in place; c (number, k) float64 on the CPU."""
@@ -184,39 +232,52 @@ class SampleCurvature:
         self.problem.gradients += whole
         self._owed -= whole
 
-    def _most_curved(self, outputs: Tensor) -> Tensor:
+    def _most_curved(self, theta: Tensor) -> Tensor:
         """Indices (k,) of the examples of greatest trace of ∇²ℓ; evenly spread where all alike."""
-        if not self.problem.classification:
-            n = len(outputs)
-            return torch.arange(self.count, device=outputs.device) * n // self.count
-        q = outputs.to(self.problem.accumulate).softmax(1)
-        return (q * (1.0 - q)).sum(1).topk(self.count).indices.sort().values
+        problem = self.problem
+        if not problem.classification:
+            n = len(problem.x_train)
+            return torch.arange(self.count, device=problem.device) * n // self.count
+        q = problem.outputs(theta, problem.x_train).to(problem.accumulate).softmax(1)
+        chosen = (q * (1.0 - q)).sum(1).topk(self.count).indices.sort().values
+        problem.ranks.share(chosen)
+        return chosen
 
     def _roots(self, outputs: Tensor) -> Tensor:
-        """√(λᵢ/N)·eᵢ (k, outputs)."""
+        """√(λᵢ/N)·eᵢ (k, outputs). Of several outputs of a regression, alike all, a random sign
+        each; the examples left out are stood for by those taken.
+        """
         n = len(self.problem.x_train)
         if not self.problem.classification:
-            # Alike in every output; the examples left out are stood for by those taken.
-            flat = outputs.reshape(len(outputs), -1)
-            return torch.full_like(outputs, (2.0 / (flat.shape[1] ** 2 * self.count)) ** 0.5)
+            signs = torch.ones_like(outputs)
+            width = outputs[0].numel()
+            if width > 1:
+                drawn = torch.randn(outputs.shape, generator=generator(0, "signs"))
+                signs = drawn.sign().to(outputs)
+            return signs.mul_((2.0 / (width**2 * self.count)) ** 0.5)
         q = outputs.to(self.problem.accumulate).softmax(1)
-        values, vectors = torch.linalg.eigh(torch.diag_embed(q) - q[:, :, None] * q[:, None, :])
-        lead = vectors[:, :, -1] * values[:, -1:].clamp(min=0.0).div(n).sqrt()
+        # ∇²ℓ = diag(q) − qqᵀ, from the column of its greatest diagonal element.
+        v = nn.functional.one_hot((q * (1.0 - q)).argmax(1), q.shape[1]).to(q)
+        for _ in range(POWER_ITERATIONS):
+            v = q * (v - (q * v).sum(1, keepdim=True))
+            length = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+            v = v / length.clamp(min=torch.finfo(q.dtype).tiny)
+        values = (q * v.square()).sum(1) - (q * v).sum(1).square()
+        lead = v * values.clamp(min=0.0).div(n).sqrt()[:, None]
         return lead.to(outputs.dtype)
 
     def _layer(
         self, module: nn.Module, inputs: Tensor, delta: Tensor, budget: int
-    ) -> tuple[list[Factored | Explicit], int]:
-        """The layer's part of J and the bytes that it takes; none where that is over the budget."""
+    ) -> list[Factored | Explicit]:
+        """The layer's part of J; none where that is over the budget."""
         slots = self.problem.slots_of(module)
         weight, bias = slots["weight"], slots.get("bias")
         if type(module) is nn.Linear and inputs.ndim == 2:
-            return [Factored.of(weight, bias, inputs, delta)], 0
-        positions = delta[0, 0].numel() if type(module) is nn.Conv2d else delta[0, ..., 0].numel()
-        seen = weight.size // weight.shape[0] * positions
-        size = self.count * max(weight.size, seen) * inputs.element_size()
-        if size > budget:
-            return [], 0
+            return [Factored.of(weight, bias, inputs, delta)]
+        seen = weight.size // weight.shape[0] * _positions(module, delta)
+        unit = self.count * inputs.element_size()
+        if weight.size * unit > budget or seen * unit > BUDGET:
+            return []
         if type(module) is nn.Conv2d:
             inputs, delta = _patches(module, inputs), delta.flatten(2)
         else:
@@ -225,7 +286,12 @@ class SampleCurvature:
         rows = [Explicit(weight, torch.bmm(delta, inputs.mT).flatten(1))]
         if bias is not None:
             rows.append(Explicit(bias, delta.sum(2)))
-        return rows, size
+        return rows
+
+
+def _positions(module: nn.Module, delta: Tensor) -> int:
+    """How often the layer is applied to one example."""
+    return (delta[0, 0] if type(module) is nn.Conv2d else delta[0, ..., 0]).numel()
 
 
 def _view(rows: Tensor, slot: Slot) -> Tensor:
@@ -250,6 +316,7 @@ def _covered(problem: Problem) -> list[nn.Module]:
         m
         for m in modules
         if (type(m) is nn.Linear or (type(m) is nn.Conv2d and _plain(m)))
+        and "weight" in m._parameters  # not made of others, as when pruned
         and all(q.requires_grad and uses[id(q)] == 1 for q in m.parameters(recurse=False))
     ]
 

@@ -199,7 +199,7 @@ def test_linear_regression_leads_to_the_ridge_solution_of_equal_loss(c, toleranc
 @pytest.mark.parametrize("stepper", [Newton, Auto])
 def test_newton_reaches_the_ridge_solution_and_superlinearly(stepper):
     problem, x, y = regression_problem()
-    walked = descend(problem, stepper(), {"l2": {}}, level=1e-3, tolerance=1e-6, steps=100)
+    walked = descend(problem, stepper(), {"l2": {}}, level=1e-3, tolerance=1e-7, steps=100)
     theta, _ = ridge(x, y, 1e-3)
     assert on_the_set(walked)
     assert walked.end.position.value == pytest.approx(float(theta @ theta), rel=1e-6)

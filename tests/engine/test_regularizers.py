@@ -186,6 +186,13 @@ def test_top_singular_value_is_exact_whatever_the_gap(gap, rows):
     assert float(left @ w @ right) == pytest.approx(2.0, rel=1e-12)
 
 
+def test_top_singular_value_of_a_large_matrix_in_blocks_is_that_of_the_larger():
+    w = 0.05 * torch.ones(700, 700, dtype=torch.float64)
+    w[0, :], w[:, 0], w[0, 0] = 0.0, 0.0, 2.0
+    assert top_singular(w)[0] == pytest.approx(0.05 * 699, rel=1e-12)
+    assert top_singular(torch.zeros(600, 700, dtype=torch.float64))[0] == 0.0
+
+
 def test_path_norm_sums_squared_products_over_every_path():
     problem = Problem(mlp(sizes=(5, 4, 3)), blobs(), dtype=torch.float64)
     w1, b1, w2, b2 = (q.detach() for q in problem.parameters)

@@ -157,3 +157,52 @@ def test_an_inverse_hessian_that_starts_from_it_is_that_of_the_dense_update():
     before = inverse.times([t])[0]
     inverse.model(curvature)
     assert torch.allclose(inverse.times([t])[0], before, rtol=1e-12)
+
+
+class Called(nn.Module):
+    """A layer that fits, and one that is used in a way that has no row an example."""
+
+    def __init__(self, how, width=60):
+        super().__init__()
+        self.how, self.big, self.odd = how, nn.Linear(5, width), nn.Linear(5, 3)
+        self.last = nn.Linear(width, 3)
+
+    def forward(self, x):
+        out = self.last(torch.tanh(self.big(input=x) if self.how == "by name" else self.big(x)))
+        if self.how == "rows of another number":
+            return out + self.odd(x.repeat(2, 1)).view(2, len(x), 3).sum(0)
+        if self.how == "without gradient":
+            with torch.no_grad():
+                side = self.odd(x)
+            return out + side
+        return out + self.odd(x) + self.odd(2 * x)
+
+
+@pytest.mark.parametrize("how", ["by name", "rows of another number", "without gradient", "twice"])
+def test_a_layer_used_in_another_way_is_left_out(how):
+    problem = Problem(Called(how), blobs(), dtype=DOUBLE)
+    curvature = SampleCurvature(problem)
+    assert curvature.refresh(problem.theta.clone())
+    (v,) = vectors(problem, 1)
+    odd = [s for s in problem.slots if s.name.startswith("odd")]
+    for slot in odd:
+        v[slot.offset : slot.offset + slot.size] = 0.0
+    moved = product(curvature, v)
+    assert all(float(moved[s.offset : s.offset + s.size].abs().max()) == 0.0 for s in odd)
+    assert float(moved.abs().max()) > 0.0
+
+
+def test_a_network_of_layers_made_of_others_has_none():
+    pruned = nn.Linear(5, 3)
+    torch.nn.utils.parametrizations.weight_norm(pruned)
+    problem = Problem(nn.Sequential(pruned), blobs())
+    assert not SampleCurvature(problem).refresh(problem.theta.clone())
+
+
+def test_the_leading_eigenpair_of_the_outputs_curvature_is_found():
+    problem = Problem(nn.Linear(5, 6), blobs(classes=6), dtype=DOUBLE)
+    outputs = 4 * torch.randn(13, 6, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
+    roots = SampleCurvature(problem)._roots(outputs)
+    q = outputs.softmax(1)
+    values = torch.linalg.eigvalsh(torch.diag_embed(q) - q[:, :, None] * q[:, None, :])[:, -1]
+    assert torch.allclose(roots.square().sum(1) * 13, values, rtol=1e-2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from lsshell.engine.errors import EngineError
 from lsshell.engine.problem import Problem
 from lsshell.engine.regularizers.regularizer import Regularizer
+from lsshell.engine.seeds import generator
 
 # G is squared this often: 2¹¹ power iterations in eleven products.
 SQUARINGS = 11
@@ -67,7 +68,7 @@ def top_singular(w: Tensor) -> tuple[float, Tensor, Tensor]:
     """σ₁, u (m,), v (n,) of w (m, n), by power iteration on the smaller Gram matrix G.
 
     G is squared and normalised repeatedly, so there is no state from one point to the next: the
-    same w gives the same numbers. Large ones by Lanczos' iteration, from w's longest row. Where
+    same w gives the same numbers. Large ones by Lanczos' iteration, from one random start. Where
     the gap is too small for that, eigh decides.
     """
     if w.shape[0] > w.shape[1]:
@@ -76,7 +77,8 @@ def top_singular(w: Tensor) -> tuple[float, Tensor, Tensor]:
     if w.shape[0] > DENSE and (found := _lanczos(w)) is not None:
         v = w.T @ found
         sigma = float(torch.linalg.vector_norm(v))
-        return sigma, found, v / sigma
+        if sigma > 0.0:
+            return sigma, found, v / sigma
     gram = w @ w.T
     scale = float(torch.linalg.matrix_norm(gram))
     if scale == 0.0:
@@ -99,11 +101,9 @@ def top_singular(w: Tensor) -> tuple[float, Tensor, Tensor]:
 
 def _lanczos(w: Tensor) -> Tensor | None:
     """The top eigenvector (m,) of wwᵀ to rounding; None where that takes too long."""
-    norms = torch.linalg.vector_norm(w, dim=1)
-    if not float(norms.max()) > 0.0:
-        return None
     basis = torch.zeros(MOST_PRODUCTS, len(w), dtype=w.dtype, device=w.device)
-    basis[0, norms.argmax()] = 1.0
+    start = torch.randn(len(w), generator=generator(0, "Lanczos")).to(w)
+    basis[0] = start / torch.linalg.vector_norm(start)
     tridiagonal = torch.zeros(MOST_PRODUCTS, MOST_PRODUCTS, dtype=torch.float64)
     for k in range(MOST_PRODUCTS):
         q = w @ (w.T @ basis[k])
@@ -111,12 +111,13 @@ def _lanczos(w: Tensor) -> Tensor | None:
         for _ in range(2):  # once more: what rounding left
             q -= (basis[: k + 1] @ q) @ basis[: k + 1]
         beta = float(torch.linalg.vector_norm(q))
-        if (k + 1) % LOOK_EVERY == 0 or beta == 0.0:
+        ended = beta <= 1e-14 * float(tridiagonal.max())  # of all that w acts on
+        if (k + 1) % LOOK_EVERY == 0 or ended:
             values, vectors = torch.linalg.eigh(tridiagonal[: k + 1, : k + 1])
             if beta * abs(float(vectors[-1, -1])) <= 1e-12 * float(values[-1]):
                 u = vectors[:, -1].to(w) @ basis[: k + 1]
                 return u / torch.linalg.vector_norm(u)
-        if k + 1 == MOST_PRODUCTS:
+        if ended or k + 1 == MOST_PRODUCTS:
             break
         tridiagonal[k, k + 1] = tridiagonal[k + 1, k] = beta
         basis[k + 1] = q / beta

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from lsshell.engine.errors import EngineError, NotFiniteError
 from lsshell.engine.levelset import Leg
 from lsshell.engine.steppers.newton import Newton
 from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
@@ -33,12 +34,29 @@ class Auto(Newton):
         self.rates: dict[type[QuasiNewton], float] = {}  # fall of R per gradient
         self.term = 0
         self.spent = 0
+        self.second = True
+
+    def step(self, terrain: Terrain, here: Position) -> Position:
+        self.spent = terrain.problem.gradients
+        return super().step(terrain, here)
+
+    def forget(self) -> bool:
+        self.method, self.term = QuasiNewton, 0
+        self.rates.clear()
+        return super().forget()
 
     def direction(self, terrain: Terrain, here: Position) -> Direction:
-        self.spent = terrain.problem.gradients
         if here.split.sine > NEAR:
             self.method, self.term = QuasiNewton, 0
-        return self.method.direction(self, terrain, here)
+        try:
+            return self.method.direction(self, terrain, here)
+        except NotFiniteError:
+            raise
+        except EngineError:
+            if self.method is QuasiNewton:
+                raise
+            self.second, self.method = False, QuasiNewton  # the network has first derivatives only
+            return self.method.direction(self, terrain, here)
 
     def accepted(
         self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
@@ -51,6 +69,6 @@ class Auto(Newton):
         other = Newton if self.method is QuasiNewton else QuasiNewton
         behind = self.rates[self.method] < self.rates.get(other, 0.0)
         untried = other not in self.rates or self.term >= TERM
-        if there.split.sine <= NEAR and (behind or untried):
+        if self.second and there.split.sine <= NEAR and (behind or untried):
             self.method, self.term = other, 0
             self.rates.pop(other, None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lsshell.engine.inverse_hessian import InverseHessian
+from lsshell.engine.regularizers.regularizer import derivatives
 from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.steppers.stepper import Position, Terrain
 from lsshell.engine.steppers.tangent_descent import Direction
@@ -40,11 +42,11 @@ class Newton(QuasiNewton):
         first = super().direction(terrain, here)
         if self.inverse is None or not len(self.inverse) or self.kappa is None:
             return first
-        d = self._solve(terrain, here, self.inverse, first.tangent)
+        d = self._solve(terrain, here, self.inverse, first)
         return first if d is None else Direction(d, first.normal)
 
     def _solve(
-        self, terrain: Terrain, here: Position, inverse: InverseHessian, first: Tensor
+        self, terrain: Terrain, here: Position, inverse: InverseHessian, first: Direction
     ) -> Tensor | None:
         """The solution, or where the trust region or the curvature ended the search for it."""
         g, kappa = here.gradient, self.kappa
@@ -52,10 +54,11 @@ class Newton(QuasiNewton):
         radius = math.inf if self.cap is None else self.cap
         square = dot(g, g)
         x, residual = torch.zeros_like(g), -here.split.tangent
-        p = first.clone()
+        p, w = first.tangent.clone(), first.normal
         rz = dot(residual, p)
         wanted = rz * min(LOOSEST, math.sqrt(here.split.sine)) ** 2
-        products: list[tuple[Tensor, Tensor]] = []
+        # The latest are what the memory would keep of them.
+        products: deque[tuple[Tensor, Tensor]] = deque(maxlen=inverse.memory)
         for _ in range(MOST_PRODUCTS):
             bp = self._curved(terrain, here, p, kappa)
             curvature = dot(p, bp)
@@ -71,8 +74,9 @@ class Newton(QuasiNewton):
             x.add_(p, alpha=alpha)
             residual = torch.sub(residual, bp, alpha=alpha)
             residual.sub_(g, alpha=dot(residual, g) / square)
-            step, _ = inverse.constrained_step(residual, g)
-            z = step.neg_()
+            (z,) = inverse.times([residual])
+            if w is not None:
+                z.sub_(w, alpha=dot(z, g) / dot(w, g))
             z.sub_(g, alpha=dot(z, g) / square)
             before, rz = rz, dot(residual, z)
             if not rz > wanted:
@@ -86,7 +90,8 @@ class Newton(QuasiNewton):
     @staticmethod
     def _curved(terrain: Terrain, here: Position, v: Tensor, kappa: float) -> Tensor:
         """(∇²R + κ∇²L)v (p,)."""
-        product = terrain.problem.hessian_vector(here.theta, v).mul_(kappa)
+        with derivatives("newton"):
+            product = terrain.problem.hessian_vector(here.theta, v).mul_(kappa)
         half = DIFFERENCE * max(norm(here.theta), 1e-3) / norm(v)
         ahead = terrain.slope(torch.add(here.theta, v, alpha=half))
         behind = terrain.slope(torch.sub(here.theta, v, alpha=half))

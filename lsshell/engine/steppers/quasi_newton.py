@@ -55,7 +55,8 @@ class QuasiNewton(TangentDescent):
             length = FIRST_STEP * max(norm(here.theta), 1e-3)
             return Direction(t * (-length / here.split.tangent_norm))
         if self.curvature is not None and self.age >= REFRESH:
-            self.curvature.refresh(here.theta)
+            if not self.curvature.refresh(here.theta):
+                self.curvature = None
             self.inverse.model(self.curvature)
             self.age = 0
         d, w = self.inverse.constrained_step(t, g)
@@ -77,8 +78,12 @@ class QuasiNewton(TangentDescent):
         if self.inverse is None or not len(self.inverse):
             return False
         self.inverse.clear()
-        self.cap, self.bend = None, 0.0
+        self.renew()
         return True
+
+    def renew(self) -> None:
+        """Length and H₀ are taken anew at the next step, as after a move to another place."""
+        self.cap, self.bend, self.age = None, 0.0, REFRESH
 
     def accepted(
         self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,20 +150,21 @@ class TangentDescent(Stepper):
         eager = self.eager and terrain.objective.cheap
         loose = self._within(terrain, here, decrease, TAKEN) if eager else within
         found: Position | str | None = None
+        nearest, whole = math.inf, 0
         for leg in newton(terrain.problem, aim, trial, normal=normal):
             legs.append(leg)
             residual = abs(leg.loss - aim)
-            if residual > max(loose, within):
+            if residual > max(loose, within) or residual > nearest:
                 continue
             there = self._judge(terrain, here, leg, decrease, length, len(legs) - 1)
             if isinstance(there, str) and isinstance(found, Position):
-                legs.pop()
                 break
-            found = there
+            found, nearest, whole = there, residual, len(legs)
             if residual <= within or (isinstance(there, Position) and there.split.sine > CENTRED):
                 break
         if found is None:  # as near as it comes may be near enough
-            found = self._judge(terrain, here, legs[-1], decrease, length, len(legs) - 1)
+            return self._judge(terrain, here, legs[-1], decrease, length, len(legs) - 1)
+        del legs[whole:]
         return found
 
     @staticmethod
@@ -201,9 +203,9 @@ class TangentDescent(Stepper):
         there = terrain.at(leg.theta, leg.loss, leg.gradient, length, spent)
         lagrangian = there.value - here.value
         lagrangian += here.split.multiplier * (there.loss - here.loss)
-        if lagrangian > -ARMIJO * decrease or there.value >= here.value:
-            return "R did not come down" if terrain.sign > 0 else "R did not go up"
-        return there
+        if lagrangian <= -ARMIJO * decrease and there.value < here.value:  # false of a NaN
+            return there
+        return "R did not come down" if terrain.sign > 0 else "R did not go up"
 
     def _adapt(self, rise: float, length: float, halvings: int) -> None:
         # Bounds on the corrector's contraction or the tangent's turning, as in Allgower & Georg
