@@ -5,8 +5,8 @@
 
 Each experiment is trained as published (seed 0) on bundled data, then walked by `paper` for its
 published number of steps (times --share); its R is the target of the other methods. `gradient`
-stops after twenty steps for each of quasi-newton's gradients. CIFAR10_CONV is its network for one channel on 200
-bundled digits. Test loss is not measured.
+stops after twenty steps for each of quasi-newton's gradients. CIFAR10_CONV is its network for one
+channel on 200 bundled digits. Test loss is not measured.
 """
 
 from __future__ import annotations
