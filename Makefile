@@ -47,7 +47,10 @@ test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
 
 benchmark: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/methods.py iris-ff mpg-ff mnist-ff
 	$(VENV)/bin/python benchmarks/walk.py
+	$(VENV)/bin/python benchmarks/scaling.py
+	$(VENV)/bin/python benchmarks/ranks.py
 	$(VENV)/bin/python benchmarks/walkers.py
 	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/app.py
