@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lsshell.engine.errors import NotFiniteError
+from lsshell.engine.errors import EngineError, NotFiniteError
 from lsshell.engine.events import Corrected
 from lsshell.engine.levelset import (
     LevelNotReached,
@@ -206,6 +206,23 @@ def test_newton_reaches_the_ridge_solution_and_superlinearly(stepper):
     sines = [p.split.sine for p in walked.positions]
     if stepper is Newton:
         assert sines[-1] < 0.1 * sines[-2] < 0.1 * 0.5 * sines[-3]
+
+
+def test_without_second_derivatives_newton_is_refused_and_auto_is_quasi_newton(monkeypatch):
+    def product(problem, theta, v):
+        raise RuntimeError("derivative for aten::attention_backward is not implemented")
+
+    monkeypatch.setattr(Problem, "hessian_vector", product)
+    for stepper in (Newton(), Auto()):
+        problem, x, y = regression_problem()
+        if isinstance(stepper, Auto):
+            walked = descend(problem, stepper, {"l2": {}}, level=1e-3, tolerance=1e-7, steps=300)
+            theta, _ = ridge(x, y, 1e-3)
+            assert on_the_set(walked)
+            assert walked.end.position.value == pytest.approx(float(theta @ theta), rel=1e-6)
+        else:
+            with pytest.raises(EngineError, match="newton needs higher derivatives"):
+                descend(problem, stepper, {"l2": {}}, level=1e-3, tolerance=1e-7, steps=100)
 
 
 def test_first_order_walk_reaches_the_ridge_solution_too():

@@ -56,6 +56,8 @@ class Newton(QuasiNewton):
         x, residual = torch.zeros_like(g), -here.split.tangent
         p, w = first.tangent.clone(), first.normal
         rz = dot(residual, p)
+        if not rz > 0.0:  # rounding: then there is nothing to start from
+            return None
         wanted = rz * min(LOOSEST, math.sqrt(here.split.sine)) ** 2
         # The latest are what the memory would keep of them.
         products: deque[tuple[Tensor, Tensor]] = deque(maxlen=inverse.memory)
