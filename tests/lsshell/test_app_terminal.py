@@ -25,7 +25,8 @@ from tests.lsshell.terminal import (
 )
 
 CTRL_Q, ESCAPE, UP = "\x11", "\x1b", "\x1b[A"
-ENDLESS = "walk --steps 100000 --method paper"
+# Measured at each step, so that few are to be replayed.
+ENDLESS = "walk --steps 100000 --method paper --measure 1"
 SETUP = "data iris\nmodel iris-ff\ntrain --epochs 20\nlevel\nreg l2 on\nwalk --steps 20\n"
 # What the app switches on in a terminal, by the number of its private mode; 7 and 25 are off.
 MODES = {"1049": "l", "1000": "l", "1003": "l", "1006": "l", "2004": "l", "1004": "l"}

@@ -173,7 +173,7 @@ def test_every_command_has_a_hint_with_its_name(name: str) -> None:
 @pytest.mark.parametrize("text", ["walk --method ", "walk --method=", "walk --steps 3 --method q"])
 def test_the_option_whose_value_is_typed_is_explained(text: str) -> None:
     what, why = hint(text)
-    assert what == "--method quasi-newton | gradient | paper"
+    assert what == "--method quasi-newton | newton | auto | gradient | paper"
     assert "L-BFGS" in why
 
 
