@@ -575,7 +575,8 @@ async def test_help_on_what_is_being_typed_stands_under_the_line():
         await app.type("walk")
         await app.until(lambda: "--steps" in app.hint, "the options of walk")
         await app.type(" --method ")
-        await app.until(lambda: "quasi-newton | newton | auto | gradient | paper" in app.hint, "the methods")
+        methods = "quasi-newton | newton | auto | gradient | paper"
+        await app.until(lambda: methods in app.hint, "the methods")
 
 
 @played
