@@ -18,14 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from terrain import terrain_at
 from torch import Tensor, nn
 
 from lsshell.engine import Engine, WalkRequest
 from lsshell.engine.data import DataSet
-from lsshell.engine.levelset import LevelSet
 from lsshell.engine.problem import Problem
-from lsshell.engine.regularizers import WeightedSum, make_regularizer
-from lsshell.engine.steppers import Gradient, QuasiNewton, Stepper, Terrain
+from lsshell.engine.steppers import Gradient, QuasiNewton, Stepper
 
 
 def main() -> None:
@@ -152,14 +151,6 @@ def resnet(device: str) -> dict[str, object]:
         "ResNet-18 forward-backward, s": one,
         "ResNet-18 step over its forward-backward": seconds / (spent * one),
     }
-
-
-def terrain_at(problem: Problem, theta: Tensor) -> tuple[object, Terrain]:
-    total = WeightedSum()
-    total.terms["l2"] = (make_regularizer("l2", problem, theta), 1.0)
-    level = problem.loss(theta)
-    terrain = Terrain(problem, LevelSet(level, 0.01 * level), total, 1.0, lambda event: None)
-    return terrain.at(theta, *problem.loss_and_gradient(theta)), terrain
 
 
 def timed(work: Callable[[], object], device: str, repeats: int) -> float:

@@ -22,14 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from terrain import terrain_at
 
 from lsshell.engine.data import DataSet
-from lsshell.engine.levelset import LevelSet
 from lsshell.engine.networks import build_network
 from lsshell.engine.problem import Problem
 from lsshell.engine.ranks import ALONE, Ranks, join
-from lsshell.engine.regularizers import WeightedSum, make_regularizer
-from lsshell.engine.steppers import QuasiNewton, Terrain
+from lsshell.engine.steppers import QuasiNewton
 
 COLUMNS = (
     "ranks", "ms a loss-and-gradient", "times as fast", "ms a step", "gradients a step",
@@ -94,11 +93,7 @@ def measure(options: argparse.Namespace) -> None:
     gradient = torch.empty_like(theta)
     seconds = timed(lambda: problem.loss_and_gradient(theta, gradient), options.repeats, device)
 
-    level = problem.loss(theta)
-    total = WeightedSum()
-    total.terms["l2"] = (make_regularizer("l2", problem, theta), 1.0)
-    terrain = Terrain(problem, LevelSet(level, 0.01 * level), total, 1.0, lambda event: None)
-    stepper, here = QuasiNewton(), terrain.at(theta, *problem.loss_and_gradient(theta))
+    stepper, (here, terrain) = QuasiNewton(), terrain_at(problem, theta)
     for _ in range(3):
         here = stepper.step(terrain, here)
     spent, began = problem.gradients, time.perf_counter()

@@ -18,11 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from terrain import terrain_at
 
 from lsshell.engine import Engine
-from lsshell.engine.levelset import LevelSet
 from lsshell.engine.problem import Problem
-from lsshell.engine.regularizers import WeightedSum, make_regularizer
 from lsshell.engine.steppers import Position, QuasiNewton, Terrain
 
 STEPS, ROUNDS = 8, 4
@@ -73,12 +72,7 @@ def measure(width: int, examples: int, device: str) -> Result:
     engine.load_data("mnist-5k", "mnist-5k", None, train=examples)
     problem = engine.build_model(["mlp", f"784-{width}-{width}-10"], None, {})
     engine.train(epochs=3)
-    level = problem.loss(engine.problem_theta())
-    total = WeightedSum()
-    total.terms["l2"] = (make_regularizer("l2", problem, engine.problem_theta()), 1.0)
-    terrain = Terrain(problem, LevelSet(level, 0.01 * level), total, 1.0, lambda event: None)
-    theta = engine.problem_theta()
-    here = terrain.at(theta, *problem.loss_and_gradient(theta))
+    here, terrain = terrain_at(problem, engine.problem_theta())
     stepper = QuasiNewton()
     for _ in range(STEPS):
         here = stepper.step(terrain, here)

@@ -17,7 +17,7 @@ from lsshell.engine.path import Point
 from lsshell.engine.steppers import Position, Stalled, Terrain
 from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.vectors import dot
-from lsshell.engine.walk import INTERRUPTED, PAUSED, STATIONARY_SINE, WalkEnd, walk
+from lsshell.engine.walk import INTERRUPTED, PAUSED, STATIONARY_SINE, STEPS_TAKEN, WalkEnd, walk
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
@@ -76,9 +76,9 @@ def regularization_path(engine: Engine, request: ContinuationRequest) -> Continu
             stop_after=request.stop_after,
         )
     )
-    if approach.reason in (INTERRUPTED, PAUSED) or approach.reason.endswith(" steps taken"):
+    if approach.reason in (INTERRUPTED, PAUSED) or approach.reason.endswith(STEPS_TAKEN):
         reason = approach.reason
-        if reason.endswith(" steps taken"):
+        if reason.endswith(STEPS_TAKEN):
             reason = f"{reason} before the first minimum: give more --steps"
         spent = approach.end.gradients - approach.start.gradients
         return ContinuationResult(approach.start, (), approach.steps, spent, reason, approach.theta)
@@ -165,7 +165,7 @@ class _Curve:
             raise _Ended(
                 f"R's own minimum was passed before the level {level:g}: no λ above 0 leads there"
             )
-        if end.reason.endswith(" steps taken"):
+        if end.reason.endswith(STEPS_TAKEN):
             raise _Ended(
                 f"{end.reason} at the level {level:g} before its minimum: give more --steps"
             )

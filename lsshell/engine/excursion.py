@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 MOST_RECORDED, MOST_MEASURED = 500, 100
 
 
+def schedule(steps: int, keep: int | None, measure: int | None) -> tuple[int, int]:
+    """Every so manyth step to keep θ of, and to measure at: as asked, or as many as may be."""
+    keep = keep or -(-steps // MOST_RECORDED)
+    return keep, measure or max(keep, -(-steps // MOST_MEASURED))
+
+
 @dataclass
 class Excursion:
     """Points recorded by one command from `here` on, as a walk records its own.
@@ -57,8 +63,7 @@ class Excursion:
             raise EngineError("∇L is zero here: the level set has no tangent space at this point")
         if engine.level_set is None:
             engine._start_at(theta, "level", level_set)
-        keep = keep or -(-steps // MOST_RECORDED)
-        measure = measure or max(keep, -(-steps // MOST_MEASURED))
+        keep, measure = schedule(steps, keep, measure)
         excursion = cls(engine, task, terrain, here, steps, keep, measure)
         excursion.start = engine.measure(position=here)
         return excursion

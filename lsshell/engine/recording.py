@@ -149,7 +149,7 @@ def observe_cheap(problem: Problem, theta: Tensor, seed: int) -> dict[str, Regul
 def _angle(split: Split | None, descending: bool) -> float | None:
     if split is None or split.slope_norm == 0.0:
         return None
-    return split.angle_deg if descending else 180.0 - split.angle_deg
+    return split.angle(1.0 if descending else -1.0)
 
 
 def _implied(split: Split | None, descending: bool) -> float | None:

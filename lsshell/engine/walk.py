@@ -15,6 +15,7 @@ from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 # Angles this close to a constrained stationary point are one: sin(∠(r, g)) below it.
 STATIONARY_SINE = 1e-4
 PAUSED, INTERRUPTED = "paused", "interrupted"
+STEPS_TAKEN = " steps taken"  # how a reason ends where they ran out
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def walk(
     while True:
         reason = arrived(here, terrain.sign, until_angle)
         if reason is None and taken >= steps:
-            reason = f"{steps} steps taken"
+            reason = f"{steps}{STEPS_TAKEN}"
         if reason is None and deadline is not None and ranks.any(time.monotonic() >= deadline):
             reason = f"{seconds:g} seconds are over"
         if reason is None:

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.engine import (
-    MOST_MEASURED,
-    MOST_RECORDED,
     PAPER_TOLERANCE,
     Engine,
     WalkRequest,
@@ -20,6 +18,7 @@ from lsshell.engine.engine import (
 )
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Event, Measured, Progress, Stepped, Stopped
+from lsshell.engine.excursion import schedule
 from lsshell.engine.levelset import LevelNotReached, LevelSet, move_to
 from lsshell.engine.path import Point
 from lsshell.engine.problem import Problem
@@ -460,10 +459,8 @@ class _Walkers:
 
     def _schedule(self) -> tuple[int, int]:
         """Keep, and measure, every so many steps: as many of all walkers as one walk keeps."""
-        asked, k = self.request.walk, len(self.walkers)
-        steps = self._steps()
-        keep = asked.record or -(-steps * k // MOST_RECORDED)
-        return keep, asked.measure or max(keep, -(-steps * k // MOST_MEASURED))
+        asked = self.request.walk
+        return schedule(self._steps() * len(self.walkers), asked.record, asked.measure)
 
     def _steps(self) -> int:
         return self.request.walk.steps or self.engine.default_steps(self.request.walk.method)

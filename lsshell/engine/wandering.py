@@ -18,7 +18,7 @@ from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
 from lsshell.engine.steppers import Position, Stalled, Terrain
 from lsshell.engine.vectors import dot, norm
-from lsshell.engine.walk import INTERRUPTED, PAUSED
+from lsshell.engine.walk import INTERRUPTED, PAUSED, STEPS_TAKEN
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
@@ -150,7 +150,7 @@ def _go(
         whole = (wanderer.refused, wanderer.length, problem.gradients)
         reason = wanderer.finished()
         if reason is None and excursion.taken >= most:
-            reason = f"{most} steps taken"
+            reason = f"{most}{STEPS_TAKEN}"
         if reason is None and engine.pause.is_set():
             reason = PAUSED
         if reason is not None:

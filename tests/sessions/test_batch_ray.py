@@ -20,6 +20,7 @@ from lsshell.sessions.batch_ray import ray_engine, share
 from lsshell.sessions.batch_record import Job
 from lsshell.sessions.errors import SessionError
 from tests.sessions.conversation import SETUP
+from tests.sessions.test_batch import HELD
 
 ray = pytest.importorskip("ray")
 
@@ -105,12 +106,6 @@ def make(seed):
     while not pathlib.Path("go").exists():
         time.sleep(0.02)
     return torch.nn.Linear(4, 3)
-"""
-HELD = """\
-seed ${seed}
-data iris
-model holding:make --seed ${seed}
-train --epochs 2
 """
 
 

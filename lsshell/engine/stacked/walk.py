@@ -11,7 +11,7 @@ from lsshell.engine.errors import Cancelled
 from lsshell.engine.stacked.gradient import StackedGradient
 from lsshell.engine.stacked.positions import Rows, Stack, StackedTerrain
 from lsshell.engine.steppers.tangent_descent import NO_SHORTER_STEP
-from lsshell.engine.walk import INTERRUPTED, PAUSED, arrived
+from lsshell.engine.walk import INTERRUPTED, PAUSED, STEPS_TAKEN, arrived
 
 
 @dataclass
@@ -54,7 +54,7 @@ def stacked_walk(
             if reasons[row] is None:
                 reasons[row] = arrived(here.position(row), terrain.sign, until_angle)
                 if reasons[row] is None and taken[row] >= steps:
-                    reasons[row] = f"{steps} steps taken"
+                    reasons[row] = f"{steps}{STEPS_TAKEN}"
         rows = np.array([k for k, reason in enumerate(reasons) if reason is None], dtype=np.int64)
         if len(rows) and paused():
             end_all(PAUSED)
