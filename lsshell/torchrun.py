@@ -116,6 +116,7 @@ def _result(outcome: Outcome) -> str:
     """What a command gave that is the same on all ranks."""
     from lsshell.sessions.commands import VOCABULARY
 
-    if outcome.reply is None or VOCABULARY.commands[outcome.command].kind in ("view", "talk"):
+    command = VOCABULARY.commands[outcome.command]
+    if outcome.reply is None or command.leaves_no_trace or command.kind == "talk":
         return ""
     return json.dumps(outcome.reply.checked, default=str)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lsshell.engine.checkpoints import read_checkpoint
 from lsshell.engine.errors import Cancelled, EngineError, NotFiniteError
 from lsshell.engine.events import Progress
 from lsshell.engine.excursion import Excursion
+from lsshell.engine.landscape.places import find_place
 from lsshell.engine.levelset import LevelNotReached, LevelSet, correct, move_to
 from lsshell.engine.path import Point
 from lsshell.engine.problem import Problem
@@ -318,23 +318,14 @@ def bridge(engine: Engine, request: BridgeRequest) -> BridgeResult:
 
 def _far_end(engine: Engine, where: str | FilePath, begin: Mapping[str, Tensor]) -> Tensor:
     """θ of the second point, from the path or a checkpoint of this network."""
-    problem = engine.ready()
-    if isinstance(where, FilePath):
-        state, name = read_checkpoint(where).tensors, where.name
-        for slot in problem.slots:
-            if slot.name not in state or tuple(state[slot.name].shape) != slot.shape:
-                raise EngineError(
-                    f"{name} is not a checkpoint of this network: {slot.name} differs"
-                )
-    else:
-        state, name = engine.path.store.get(engine.path.find(where).index), where
-    for buffer, _ in problem.network.named_buffers():
-        if buffer in state and not torch.equal(state[buffer].cpu(), begin[buffer].cpu()):
+    place = find_place(engine, where)
+    for buffer in place.buffers:
+        if not torch.equal(place.buffers[buffer].cpu(), begin[buffer].cpu()):
             raise EngineError(
-                f"{name} has other batch-norm statistics ({buffer}): no path of parameters alone"
-                " leads there"
+                f"{place.name} has other batch-norm statistics ({buffer}): no path of parameters"
+                " alone leads there"
             )
-    return problem.flat(state).to(problem.device)
+    return place.theta
 
 
 def _refuse_off(problem: Problem, level_set: LevelSet, b: Tensor, name: str) -> None:

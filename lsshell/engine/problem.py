@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lsshell.engine.data import DataSet
 
 DEFAULT_CHUNK = 2048
+Split = Literal["train", "test"]
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
@@ -405,13 +406,22 @@ class Problem:
 
     def test(self, theta: Tensor) -> TestMetrics:
         """Loss and accuracy (or RMSE) on the test examples at θ, and the validation loss."""
-        loss, right = self._mean_loss(theta, self.x_test, self.y_test)
-        validation = None
-        if self.validation is not None:
-            validation, _ = self._mean_loss(theta, *self.validation)
+        found = self.metrics(theta, "test")
+        if self.validation is None:
+            return found
+        return replace(found, validation_loss=self._mean_loss(theta, *self.validation)[0])
+
+    def examples(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the training or test examples."""
+        return (self.x_train, self.y_train) if split == "train" else (self.x_test, self.y_test)
+
+    def metrics(self, theta: Tensor, split: Split) -> TestMetrics:
+        """Loss and accuracy (or RMSE) on the training or test examples at θ (p,)."""
+        x, y = self.examples(split)
+        loss, right = self._mean_loss(theta, x, y)
         if self.classification:
-            return TestMetrics(loss, right / len(self.y_test), None, validation)
-        return TestMetrics(loss, None, math.sqrt(loss), validation)
+            return TestMetrics(loss, right / len(y), None)
+        return TestMetrics(loss, None, math.sqrt(loss))
 
     def _mean_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[float, int]:
         part = self.ranks.part(len(x))

@@ -24,10 +24,33 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Surface:
+    """Values z over a grid, a row for each of `y`, shown by colour; NaN is left blank.
+
+    `label` says what z is. `log`: colours by log₁₀ z (z ≤ 0 is left blank). `contours`: names and
+    the values of z along which a line is drawn. `limits`: what the ends of the colours stand for
+    (the least and greatest z). `diverging`: colours that part at 0. `x_ticks`, `y_ticks`: the
+    cells' names, where they are categories; x and y are then 0, 1, ….
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    z: tuple[tuple[float, ...], ...]
+    label: str
+    log: bool = False
+    contours: tuple[tuple[str, float], ...] = ()
+    limits: tuple[float, float] | None = None
+    diverging: bool = False
+    x_ticks: tuple[str, ...] = ()
+    y_ticks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Figure:
     """Series on one pair of axes; `bands` are horizontal lines with names (a start, a tolerance).
 
     `shade_label` names what the colour of shaded points means. `categories` are the names of bars.
+    A `surface` lies beneath the series.
     """
 
     title: str
@@ -39,3 +62,5 @@ class Figure:
     shade_label: str = ""
     equal_axes: bool = False
     categories: tuple[str, ...] = ()
+    surface: Surface | None = None
+    x_log: bool = False

@@ -86,9 +86,9 @@ def _restore(session: Session, entry: Entry, index: int, points: list[dict[str, 
     command = VOCABULARY.commands.get(words[0].text)
     if command is None:
         raise SessionError(f"{entry.line.source}:{entry.line.number}: unknown {words[0].text}")
-    if command.kind in ("view", "work"):
+    if command.leaves_no_trace or command.kind == "work":
         session.history.append(entry.line.text)
-    if command.kind == "view":
+    if command.leaves_no_trace:
         return []
     if command.kind == "work":
         if command.name == "load" and entry.results is not None:
@@ -192,7 +192,8 @@ def _close_cut_off(
         if measured is not None:
             journal.point(measured.as_dict(), last)
         return [f"`{name}` was cut off after {len(walked)} steps; all of them are here"]
-    if VOCABULARY.commands[name].kind in ("setup", "move", "view"):
+    command = VOCABULARY.commands[name]
+    if command.leaves_no_trace or command.kind in ("setup", "move"):
         return []
     if any(f["command"] == last for f in steps):
         return []

@@ -31,12 +31,18 @@ class Command:
 
     kind: `setup` changes what there is to walk on and is done again at resume; `work` makes
     points and is read back from disk at resume; `move` goes along the path; `view` shows or
-    writes out; `talk` belongs to the conversation and is no part of the script.
+    writes out, `landscape` measures what is around the path; `talk` belongs to the conversation
+    and is no part of the script.
     """
 
     name: str
     kind: str
     function: Callable[..., Reply]
+
+    @property
+    def leaves_no_trace(self) -> bool:
+        """Whether the state is the same afterwards."""
+        return self.kind in ("view", "landscape")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from lsshell.sessions.commands import (  # noqa: F401 - register
     comparing,
     conversation,
     files,
+    landscape,
     problem,
     views,
     walking,

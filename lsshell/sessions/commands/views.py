@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lsshell.sessions.errors import CommandError
 from lsshell.sessions.export import export_points
+from lsshell.sessions.outputs import write_picture
 from lsshell.sessions.plots import Axis, Plot, Shade, make_figure
 from lsshell.sessions.points import point_values, side_by_side
 from lsshell.sessions.reply import Reply
@@ -66,20 +66,7 @@ def plot(
     }
     if out is None:
         return Reply(values, "", {}, figure)
-    from lsshell.figures.files import FORMATS, write_figure
-
-    if out.suffix not in FORMATS:
-        raise CommandError(f"--out {out}: a figure ends in {', '.join(FORMATS)}")
-    targets = [] if session.replaying else [session.writable(out)]
-    if session.journal is not None:
-        targets.append(session.journal.figures_folder / out.name)
-    try:
-        for target in targets:
-            if session.journal is not None and target.parent == session.journal.figures_folder:
-                target.parent.mkdir(exist_ok=True)
-            write_figure(figure, target)
-    except OSError as e:
-        raise CommandError(f"{out} cannot be written: {e.strerror}") from e
+    write_picture(session, out, [figure])
     return Reply(values | {"file": str(out)}, f"wrote {out}", {})
 
 

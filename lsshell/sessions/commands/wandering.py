@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lsshell.engine.vocabulary import Method
+from lsshell.sessions.places import as_file
 from lsshell.sessions.points import point_values, side_by_side, test_rate
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -125,13 +125,10 @@ def bridge(
 
     # A path that was cut while it was being recorded is found again, and recorded as far.
     recorded = session.step_limit if session.cut_reason not in (None, INTERRUPTED) else None
-    end: str | Path = b
-    if "." in b or "/" in b:  # in no branch's name
-        end = session.find(Path(b))
     result = session.engine.bridge(
         BridgeRequest(
             a,
-            end,
+            as_file(session, b) or b,
             points=points,
             budget=budget,
             sweeps=sweeps,

@@ -1,0 +1,1 @@
+"""Measures of the loss landscape around the path, a file each; none of them moves the walk."""

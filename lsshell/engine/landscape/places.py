@@ -1,0 +1,108 @@
+"""Where a measure is taken: points of the path and checkpoints, visited without moving the walk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lsshell.engine.checkpoints import read_checkpoint
+from lsshell.engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from lsshell.engine.engine import Engine
+    from lsshell.engine.path import Point
+    from lsshell.engine.problem import Problem
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point to measure at: θ (p,), and the network's buffers there (batch-norm statistics).
+
+    `point`: the recorded point that it is; None for a checkpoint, and for θ not on record.
+    """
+
+    name: str
+    theta: Tensor
+    buffers: Mapping[str, Tensor]
+    point: Point | None = None
+
+
+@dataclass
+class Spent:
+    """The work of a visit, in gradients (a Hessian-vector product counts 2)."""
+
+    gradients: int = 0
+
+
+def find_place(engine: Engine, where: str | FilePath | None = None) -> Place:
+    """The current point (None or "here"), one of the path (`Path.find`), or a checkpoint's.
+
+    Raises EngineError where there is none of that name, or the file is of another network.
+    """
+    problem = engine.ready()
+    if where is None or where == "here":
+        here = engine.path.here
+        name = "here" if where == "here" or here is None else here.name
+        return Place(name, engine.problem_theta().clone(), _buffers(problem), here)
+    if isinstance(where, FilePath):
+        return read_place(problem, where)
+    point = engine.path.find(where)
+    state = engine.path.store.get(point.index)
+    theta = problem.flat(state).to(problem.device)
+    return Place(where, theta, _buffers(problem, state), point)
+
+
+def read_place(problem: Problem, file: FilePath) -> Place:
+    """A checkpoint's θ and buffers; the session stays where it is."""
+    state = read_checkpoint(file).tensors
+    for slot in problem.slots:
+        if slot.name not in state or tuple(state[slot.name].shape) != slot.shape:
+            raise EngineError(
+                f"{file.name} is not a checkpoint of this network: {slot.name} differs"
+            )
+    return Place(file.name, problem.flat(state).to(problem.device), _buffers(problem, state))
+
+
+def _buffers(problem: Problem, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Copies of the network's buffers, as they are or as a state has them."""
+    found = {name: buffer.clone() for name, buffer in problem.network.named_buffers()}
+    for name in found if state is not None else ():
+        assert state is not None
+        if name in state:
+            found[name].copy_(state[name])
+    return found
+
+
+@contextlib.contextmanager
+def visit(problem: Problem, place: Place | None = None) -> Iterator[Spent]:
+    """Inside, the network's buffers are the place's; afterwards all is as it was, to the last bit.
+
+    That is the network's parameters, gradients and buffers, its mode, and the count of gradients,
+    which belongs to the walk: what the visit cost is in the `Spent` that it gives.
+    """
+    theta, gradient = problem.theta.clone(), problem._gradient.clone()
+    before, buffers, spent = problem.gradients, _buffers(problem), Spent()
+    training = {module: module.training for module in problem.network.modules()}
+    try:
+        if place is not None:
+            set_buffers(problem, place.buffers)
+        yield spent
+    finally:
+        spent.gradients = problem.gradients - before
+        problem.gradients = before
+        problem.theta.copy_(theta)
+        problem._gradient.copy_(gradient)
+        set_buffers(problem, buffers)
+        for module, mode in training.items():
+            module.training = mode
+
+
+def set_buffers(problem: Problem, buffers: Mapping[str, Tensor]) -> None:
+    """Puts these values into the network's buffers."""
+    for name, buffer in problem.network.named_buffers():
+        buffer.copy_(buffers[name])

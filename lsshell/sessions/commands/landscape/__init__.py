@@ -1,0 +1,1 @@
+"""Measures of the landscape around the path: a command each."""

@@ -1,0 +1,87 @@
+"""Files that a command is asked to write besides what it shows: pictures and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsshell.sessions.errors import CommandError
+from lsshell.sessions.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from lsshell.figures.figure import Figure
+    from lsshell.sessions.session import Session
+
+
+def write_picture(session: Session, out: Path, figures: Sequence[Figure]) -> None:
+    """Writes a figure, or several as panels, to FILE.png, .svg, .pdf or .txt; the session keeps a
+    copy. Raises CommandError where it cannot be.
+    """
+    from lsshell.figures.files import write_figure, write_panels
+
+    check_picture(out)
+    if len(figures) > 1 and out.suffix == ".txt":
+        raise CommandError(f"--out {out}: several panels go into .png, .svg or .pdf")
+    targets = [] if session.replaying else [session.writable(out)]
+    if session.journal is not None:
+        targets.append(session.journal.figures_folder / out.name)
+    try:
+        for target in targets:
+            if session.journal is not None and target.parent == session.journal.figures_folder:
+                target.parent.mkdir(exist_ok=True)
+            if len(figures) == 1:
+                write_figure(figures[0], target)
+            else:
+                write_panels(figures, target)
+    except OSError as e:
+        raise CommandError(f"{out} cannot be written: {e.strerror}") from e
+
+
+def check_picture(out: Path | None) -> None:
+    """Raises CommandError for a file that is no picture: before the work, not after it."""
+    from lsshell.figures.files import FORMATS
+
+    if out is not None and out.suffix not in FORMATS:
+        raise CommandError(f"--out {out}: a figure ends in {', '.join(FORMATS)}")
+
+
+def write_table(session: Session, file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows, all with the same columns, to FILE.csv or .json; whole or not at all.
+
+    Raises CommandError where it cannot be.
+    """
+    check_table(file)
+    data = _WRITERS[file.suffix](rows)
+    target = session.writable(file)
+    try:
+        write_whole(target, data)
+    except OSError as e:
+        raise CommandError(f"{file} cannot be written: {e.strerror}") from e
+
+
+def check_table(file: Path | None) -> None:
+    """Raises CommandError for a file that is no table: before the work, not after it."""
+    if file is not None and file.suffix not in _WRITERS:
+        raise CommandError(f"--save {file}: a table ends in {', '.join(_WRITERS)}")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return (json.dumps(list(rows), indent=1) + "\n").encode()
+
+
+_WRITERS: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], bytes]] = {
+    ".csv": _csv,
+    ".json": _json,
+}

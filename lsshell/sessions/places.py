@@ -1,0 +1,25 @@
+"""Which word names which place: a point of the path, or a checkpoint file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lsshell.engine.landscape.places import Place
+    from lsshell.sessions.session import Session
+
+
+def named_place(session: Session, where: str) -> Place:
+    """`here`, a point as in `goto`, or a checkpoint file; raises EngineError where there is none.
+
+    A word with a dot or a slash is a file: no branch has such a name.
+    """
+    from lsshell.engine.landscape.places import find_place
+
+    return find_place(session.engine, as_file(session, where) or where)
+
+
+def as_file(session: Session, where: str) -> Path | None:
+    """The file that a word names; None where it names a point."""
+    return session.find(Path(where)) if "." in where or "/" in where else None
