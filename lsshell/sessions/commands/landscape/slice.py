@@ -202,12 +202,12 @@ def _text(found: Slice) -> str:
         )
     if len(found.walk) > 1:
         where = "line" if len(found.axes) == 1 else "plane"
-        outside = max(found.projected.residuals.tolist())
+        outside, far = max(found.projected.residuals.tolist()), found.projected.farthest
         within = found.projected.explained
         share = "–" if within is None else f"{100 * within:.1f}"
         lines.append(
             f"the walk: {share} % of its variance lies in this {where}; it leaves the {where} by"
-            f" {number(outside)} at most (it goes {number(found.projected.farthest)} from the middle)"
+            f" {number(outside)} at most (it goes {number(far)} from the middle)"
         )
     return "\n".join(lines)
 
