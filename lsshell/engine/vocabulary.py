@@ -3,7 +3,17 @@
 from typing import Literal, get_args
 
 DataName = Literal["iris", "digits", "mpg", "mnist-5k", "mnist", "fashion-mnist", "cifar10"]
-NetworkName = Literal["mnist-ff", "mnist-conv", "cifar10-conv", "iris-ff", "mpg-ff", "mlp", "cnn"]
+NetworkName = Literal[
+    "mnist-ff",
+    "mnist-conv",
+    "cifar10-conv",
+    "iris-ff",
+    "mpg-ff",
+    "mlp",
+    "cnn",
+    "mlp-bn",
+    "cnn-bn",
+]
 RegularizerName = Literal[
     "l2",
     "l2-weights",
