@@ -22,8 +22,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Pictured:
-    """A picture that a long task makes, as it is by now: rows of values, the first on top, NaN where
-    none is known; what they are, and what the ends of their scale stand for.
+    """A picture that a long task makes, as it is by now: rows of values, the first on top, NaN
+    where none is known; what they are, and what the ends of their scale stand for.
     """
 
     task: str

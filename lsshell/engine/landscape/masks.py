@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -177,7 +178,7 @@ _BAT = ((0.0, 0.32), (0.08, 0.32), (0.16, 0.55), (0.24, 0.22), (0.45, 0.22), (0.
 def _bat(x: Numbers, y: Numbers) -> NDArray[np.bool_]:
     x, inside = abs(x), np.zeros(x.shape, bool)
     corners = [*_BAT, _BAT[0]]
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(corners):
         if y0 != y1:  # even-odd rule
             inside ^= ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
     return inside

@@ -53,10 +53,10 @@ class PatternRequest:
     mask: Mask
     epochs: int = 100
     batch: int = 256
-    rate: float = 1e-3
+    rate: float = 5e-3
     cells: int = CELLS
     clip: float = CLIP
-    until_difference: float | None = 0.9
+    until_difference: float | None = None
     padding: int = 3
     examples: int | None = 1000
     seed: int | None = None
@@ -191,7 +191,9 @@ def _check(problem: Problem, request: PatternRequest) -> None:
         raise EngineError("batch norm needs at least two examples in a batch")
     for kind, value in KINDS.items():
         if not (request.mask.cells == value).any():
-            raise EngineError(f"{request.mask.name} has no {kind} cells: a pattern needs both kinds")
+            raise EngineError(
+                f"{request.mask.name} has no {kind} cells: a pattern needs both kinds"
+            )
 
 
 def _initial(engine: Engine, problem: Problem, seed: int) -> Plane:
@@ -291,7 +293,7 @@ class _Fit:
                     return reason
         except (Cancelled, KeyboardInterrupt):
             return INTERRUPTED
-        return f"{request.epochs} epochs"
+        return f"{request.epochs} epoch{'s' * (request.epochs != 1)}"
 
     def _finished(self, difference: float) -> str | None:
         wanted = self.request.until_difference
@@ -299,7 +301,9 @@ class _Fit:
             return f"accuracies differ by {wanted:g}"
         judged = self.epochs >= FIRST_JUDGED and self.steps >= FEWEST_JUDGED
         if judged and difference < LEAST_DIFFERENCE:
-            return f"no contrast after {self.epochs} epochs: another --rate, or fewer cells, may help"
+            return (
+                f"no contrast after {self.epochs} epochs: another --rate, or fewer cells, may help"
+            )
         return None
 
     def _update(
@@ -388,9 +392,7 @@ def _score(
 _SPLITS: Sequence[Split] = ("train", "test")
 
 
-def _sample(
-    problem: Problem, split: Split, most: int | None, seed: int
-) -> tuple[Tensor, Tensor]:
+def _sample(problem: Problem, split: Split, most: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """All examples of a set, or so many of them at random."""
     x, y = problem.examples(split)
     if most is None or most >= len(y):
