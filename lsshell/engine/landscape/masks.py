@@ -70,13 +70,11 @@ def text_mask(word: str, size: int | None = None) -> Mask:
     """A word in light letters of 5 × 7 cells with a cell around; the letters are enlarged as far
     as the longer side stays within `size`.
     """
-    unknown = sorted({c for c in word.upper() if c not in GLYPHS})
+    unknown = sorted({c for c in word if c.upper() not in GLYPHS})
     if unknown or not word.strip():
-        raise EngineError(
-            f"--text {word!r}: "
-            + (f"there is no letter for {' '.join(unknown)}; " if unknown else "")
-            + "write letters, digits and " + " ".join(sorted(set(GLYPHS) - _ALPHANUMERIC - {" "}))
-        )  # fmt: skip
+        which = f"there is no letter for {' '.join(unknown)}; " if unknown else ""
+        signs = " ".join(c for c in GLYPHS if not c.isalnum() and not c.isspace())
+        raise EngineError(f"--text {word!r}: {which}write letters A to Z, digits and {signs}")
     columns = [np.zeros(7, bool)]
     for letter in word.upper():
         columns += [np.array([bits >> row & 1 for row in range(7)], bool)
@@ -184,7 +182,6 @@ def _bat(x: Numbers, y: Numbers) -> NDArray[np.bool_]:
     return inside
 
 
-_ALPHANUMERIC = set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _INSIDE: dict[str, Callable[[Numbers, Numbers], NDArray[np.bool_]]] = {
     "heart": _heart,
     "ring": _ring,

@@ -279,8 +279,8 @@ class _Fit:
                     light, dark = tallies["light"], tallies["dark"]
                     self.difference = light.accuracy - dark.accuracy
                     note = (
-                        f"loss light {light.loss:.3f}, dark {dark.loss:.3f}; accuracy"
-                        f" {light.accuracy:.3f}, {dark.accuracy:.3f}"
+                        f"accuracy light {light.accuracy:.3f}, dark {dark.accuracy:.3f};"
+                        f" loss {light.loss:.3f}, {dark.loss:.3f}"
                     )
                     self.listen(Progress("pattern", self.steps, total, note))
                 self.epochs += 1
@@ -301,9 +301,7 @@ class _Fit:
             return f"accuracies differ by {wanted:g}"
         judged = self.epochs >= FIRST_JUDGED and self.steps >= FEWEST_JUDGED
         if judged and difference < LEAST_DIFFERENCE:
-            return (
-                f"no contrast after {self.epochs} epochs: another --rate, or fewer cells, may help"
-            )
+            return f"no contrast after {self.epochs} epochs; another --rate may help"
         return None
 
     def _update(
