@@ -32,7 +32,7 @@ def figure_of(event: Pictured) -> Figure:
 
 
 class LivePicture:
-    """Draws on a terminal, where one is `active`; whoever writes there next calls `clear` first."""
+    """Draws on a terminal, where it is one (`active`); `clear` comes before other output there."""
 
     def __init__(self, stream: IO[str], *, active: bool, colour: bool) -> None:
         self.stream, self.active, self.colour = stream, active, colour
@@ -55,13 +55,14 @@ class LivePicture:
 
         drawn = draw_text(figure_of(event), columns + 2, rows + 2, colour=self.colour, bare=True)
         text = drawn.rstrip().split("\n")
-        self.clear()
+        up = f"\x1b[{self._lines}A" if self._lines else ""
+        self.stream.write(f"\r{up}\x1b[J")  # over the progress line, too
         self.stream.write("".join(f"{line}\n" for line in text))
         self.stream.flush()
         self._lines = len(text)
 
     def clear(self) -> None:
-        """Takes the picture, and the line under it, off the screen."""
+        """Takes the picture off the screen, once the line under it is empty."""
         if self._lines:
             self.stream.write(f"\r\x1b[{self._lines}A\x1b[J")
             self.stream.flush()

@@ -44,7 +44,6 @@ class Printer:
     def hear(self, event: Event) -> None:
         """Events of the engine: progress is shown where there is a terminal to show it on."""
         if isinstance(event, Pictured):
-            self.progress.take_off()
             self.picture.hear(event)
         else:
             self.progress.hear(event)
@@ -164,14 +163,9 @@ class ProgressLine:
         self.stream.flush()
         self._dirty = True
 
-    def take_off(self) -> None:
-        """Makes room for something else; the task goes on."""
+    def clear(self) -> None:
+        """Takes the line off the screen."""
         if self._dirty:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
-        self._dirty = False
-
-    def clear(self) -> None:
-        """Takes the line off the screen: the task is done."""
-        self.take_off()
-        self._pace = Pace()
+        self._dirty, self._pace = False, Pace()

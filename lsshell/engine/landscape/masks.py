@@ -143,8 +143,8 @@ def _checked(size: int) -> int:
 
 
 def _heart(x: Numbers, y: Numbers) -> NDArray[np.bool_]:
-    x, y = 1.25 * x, 1.2 * y + 0.15
-    return (x**2 + y**2 - 1.0) ** 3 <= x**2 * y**3
+    x, y = 1.1 * x, 1.3 * y + 0.2
+    return x**2 + (y - 0.75 * np.sqrt(abs(x))) ** 2 <= 1.0
 
 
 def _ring(x: Numbers, y: Numbers) -> NDArray[np.bool_]:

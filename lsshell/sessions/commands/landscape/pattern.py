@@ -224,7 +224,7 @@ def _panels(result: PatternResult) -> list[Figure]:
     asked = np.pad(result.mask.cells.astype(float), result.padding, constant_values=float("nan"))
     share = {"limits": (0.0, 1.0)}
     return [
-        _figure(result, _surface(result, asked, "light 1, dark −1", limits=(-1.0, 1.0))),
+        _figure(result, _surface(result, asked, "picture: light 1, dark −1", limits=(-1.0, 1.0))),
         _loss_figure(result),
         _figure(result, _surface(result, result.train.accuracy, "training accuracy", **share)),
         _figure(result, _surface(result, result.test.accuracy, "test accuracy", **share)),
@@ -232,7 +232,7 @@ def _panels(result: PatternResult) -> list[Figure]:
 
 
 def _figure(result: PatternResult, surface: Surface) -> Figure:
-    title = f"{result.mask.name}: {surface.label}"
+    title = f"{result.mask.name}, {surface.label}"
     return Figure(title, "j (cells)", "i (cells)", (), equal_axes=True, surface=surface)
 
 
