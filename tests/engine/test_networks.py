@@ -123,8 +123,17 @@ def test_layers_of_equal_shape_are_drawn_independently():
         (["mlp-bn", "784-6-5-10"], ["Linear", "BatchNorm1d", "Tanh"] * 2 + ["Linear"]),
         (
             ["cnn-bn", "4-d6"],
-            ["Conv2d", "BatchNorm2d", "Tanh", "AvgPool2d", "Flatten"]
-            + ["Linear", "BatchNorm1d", "Tanh", "Linear"],
+            [
+                "Conv2d",
+                "BatchNorm2d",
+                "Tanh",
+                "AvgPool2d",
+                "Flatten",
+                "Linear",
+                "BatchNorm1d",
+                "Tanh",
+                "Linear",
+            ],
         ),
     ],
 )
