@@ -12,6 +12,7 @@ from lsshell.live_picture import LivePicture, figure_of
 from lsshell.printing import Printer
 from lsshell.sessions.language import Line
 from lsshell.sessions.reply import Outcome, Reply
+from lsshell.worker import Worker
 
 
 class Terminal(io.StringIO):
@@ -76,6 +77,14 @@ def test_nothing_is_drawn_where_no_terminal_is():
     stream = io.StringIO()
     LivePicture(stream, active=False, colour=False).hear(picture(1.0))
     assert stream.getvalue() == ""
+
+
+def test_the_worker_of_the_app_has_the_latest_at_hand():
+    worker = Worker(lambda: None)
+    worker._hear(picture(0.5))
+    worker._hear(picture(1.0))
+    assert worker.picture.values[0] == (1.0,) * 6
+    assert worker.changes == 0  # nothing is new on the path
 
 
 def test_the_figure_has_a_cell_for_every_value_and_the_lowest_row_first():

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from lsshell.engine.errors import EngineError
 from lsshell.engine.landscape.glyphs import GLYPHS
 from lsshell.engine.suggestions import did_you_mean
+from lsshell.engine.vocabulary import SHAPES
 
-Shape = Literal["heart", "ring", "smile", "checkerboard", "cross", "bat"]
-SHAPES: tuple[str, ...] = get_args(Shape)
 DEFAULT_SIZE, PICTURE_SIZE, MOST_SIZE = 20, 50, 256
 _MOST_PIXELS = 50_000_000
 _LIGHT = 128  # of 255

@@ -9,7 +9,8 @@ from PIL import Image
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.landscape.glyphs import GLYPHS
-from lsshell.engine.landscape.masks import SHAPES, Mask, picture_mask, shape_mask, text_mask
+from lsshell.engine.landscape.masks import Mask, picture_mask, shape_mask, text_mask
+from lsshell.engine.vocabulary import SHAPES
 
 
 def drawn(mask):

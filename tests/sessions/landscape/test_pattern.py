@@ -128,6 +128,7 @@ def test_stopped_it_scores_what_there_is_and_replays(session, tmp_path):
         ("pattern --rate nan", "--rate must be"),
         ("pattern --out a.gif", "a figure ends in"),
         ("pattern --out a.txt", "four panels go into"),
+        ("pattern --out none/a.png", "there is no folder none"),
         ("pattern --save a.png", "a table ends in"),
         ("pattern --save-plane a.pt", "ends in .safetensors"),
         ("pattern --until-difference 2", "at most 1"),

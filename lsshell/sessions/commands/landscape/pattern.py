@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsshell.engine.vocabulary import Shape
 from lsshell.figures.figure import Figure, Surface
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @VOCABULARY.command("landscape")
 def pattern(
-    picture: str | None = None,
+    picture: Shape | str | None = None,
     /,
     *,
     text: str | None = None,
@@ -92,6 +93,9 @@ def pattern(
     check_table(save)
     if save_plane is not None and save_plane.suffix != ".safetensors":
         raise CommandError(f"--save-plane {save_plane}: a plane ends in .safetensors")
+    for file in (out, save, save_plane):  # before the minutes, not after them
+        if file is not None and not session.replaying and not file.expanduser().parent.is_dir():
+            raise CommandError(f"{file} cannot be written: there is no folder {file.parent}")
     from lsshell.engine.landscape import patterns
     from lsshell.engine.walk import INTERRUPTED
 
