@@ -8,11 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.alignment import Alignment, align
 from lsshell.engine.landscape.batch_norm import recompute_statistics
-from lsshell.engine.landscape.curves import Curve
+from lsshell.engine.landscape.curves import (
+    BATCH,
+    RATE,
+    WEIGHT_DECAY,
+    Curve,
+    CurveKind,
+    Init,
+    line,
+    train_curve,
+)
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.problem import Problem, TestMetrics
 from lsshell.engine.vectors import norm
@@ -97,6 +108,65 @@ class Connectivity:
         return read_sign(self.mc, self.tolerance)
 
 
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """Two points, joined by the straight line and by a trained curve; how the second was aligned to
+    the first before, None where it was not.
+    """
+
+    line: Connectivity
+    curve: Connectivity
+    trained: Curve
+    alignment: Alignment | None = None
+
+
+def connect(
+    problem: Problem,
+    a: Tensor,
+    b: Tensor,
+    *,
+    kind: CurveKind = "bezier",
+    bends: int = 1,
+    epochs: int | None = None,
+    rate: float = RATE,
+    batch: int = BATCH,
+    weight_decay: float = WEIGHT_DECAY,
+    init: Init = "linear",
+    points: int = POINTS,
+    permute: bool = False,
+    seed: int = 0,
+    listen: Listener = silent,
+) -> Connection:
+    """Trains a curve from a to b (p,) and measures along it and along the straight line.
+
+    The settings are those of `train_curve` and `mode_connectivity`. permute: b is aligned to a
+    before (`align`). Raises EngineError as these do, and where a and b are the same.
+    """
+    _check_points(points)
+    if torch.equal(a, b):
+        raise EngineError("A and B are the same parameters: there is nothing to connect")
+    alignment = align(problem, a, b, seed=seed) if permute else None
+    if alignment is not None:
+        b = alignment.theta
+    straight = mode_connectivity(problem, line(a, b), points, listen=listen)
+    trained = train_curve(
+        problem,
+        a,
+        b,
+        kind=kind,
+        bends=bends,
+        epochs=epochs,
+        rate=rate,
+        batch=batch,
+        weight_decay=weight_decay,
+        init=init,
+        seed=seed,
+        listen=listen,
+    )
+    curve = mode_connectivity(problem, trained, points, listen=listen)
+    return Connection(straight, curve, trained, alignment)
+
+
 def mode_connectivity(
     problem: Problem, curve: Curve, points: int = POINTS, *, listen: Listener = silent
 ) -> Connectivity:
@@ -107,8 +177,7 @@ def mode_connectivity(
     variance. The problem is left as it was. Raises EngineError for fewer than 3 points and where
     the loss is not finite, Cancelled where the user asked to stop.
     """
-    if not 3 <= points <= MOST_POINTS:
-        raise EngineError(f"a curve is measured at 3 to {MOST_POINTS} points, not {points}")
+    _check_points(points)
     at = tuple(i / (points - 1) for i in range(points))
     train: list[TestMetrics] = []
     test: list[TestMetrics] = []
@@ -143,6 +212,11 @@ def mode_connectivity(
         _tolerance(problem),
         curve.gradients + spent.gradients,
     )
+
+
+def _check_points(points: int) -> None:
+    if not 3 <= points <= MOST_POINTS:
+        raise EngineError(f"a curve is measured at 3 to {MOST_POINTS} points, not {points}")
 
 
 def profile(t: Sequence[float], distance: Sequence[float], values: Sequence[float]) -> Profile:
