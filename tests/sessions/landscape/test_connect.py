@@ -14,11 +14,11 @@ TWO_SEEDS = """\
 data digits
 seed 1
 model mlp 64-16-10
-train --epochs 15
+train --epochs 12
 save {folder}/one
 seed 2
 model mlp 64-16-10
-train --epochs 15
+train --epochs 12
 level
 """
 
