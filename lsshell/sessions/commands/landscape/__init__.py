@@ -1,8 +1,11 @@
 """Measures of the landscape around the path: a command each."""
 
-from lsshell.sessions.commands.landscape import (  # noqa: F401
+from lsshell.sessions.commands.landscape import (  # noqa: F401 - register
+    connect,
     hessian,
     interpolate,
+    pattern,
     roughness,
+    similarity,
     slice,
 )
