@@ -83,7 +83,7 @@ def interpolate(
     the first 1000 test examples', with those statistics held.
 
     Lucas et al. 2021, "Analyzing monotonic linear interpolation in neural network loss
-    landscapes": Δ (§3), Gauss length (§4.1). Raises EngineError where A is B.
+    landscapes" (Δ and the Gauss length). Raises EngineError where A is B.
     """
     if not 2 <= points <= MOST_POINTS or not 0 <= refine <= MOST_POINTS:
         raise EngineError(f"--points takes 2 to {MOST_POINTS}, --refine 0 to {MOST_POINTS}")
