@@ -55,7 +55,8 @@ def evaluate(
 
     * a first layer that is linear in its weights (dense or a convolution, in an `nn.Sequential`)
       gives x·W(o) + Σ a_k x·W(d_k), so it is applied k + 1 times for BLOCK points;
-    * examples go through in chunks that stay in the processor's cache;
+    * examples go through in chunks that stay in the processor's cache, images with their channels
+      last;
     * on a GPU, and for a small network and data set anywhere, several points go through at once,
       by `vmap`, where the network allows it (`stacked` says so instead).
 
@@ -206,7 +207,10 @@ class _Family:
 
     def _first_layers(self, x: Tensor) -> list[Tensor]:
         assert self.head is not None
-        return [self.head(theta, x) for theta in (self.origin, *self.directions)]
+        layers = [self.head(theta, x) for theta in (self.origin, *self.directions)]
+        if x.device.type == "cpu" and layers[0].ndim == 4:  # pooling takes a half to a fifth then
+            return [layer.contiguous(memory_format=torch.channels_last) for layer in layers]
+        return layers
 
     def _add(self, sums: Tensor, outputs: Tensor, y: Tensor) -> None:
         """Adds Σ loss and how many are right for outputs (count, n, k) to `sums` (2, count)."""
@@ -223,8 +227,8 @@ class _Family:
 
 def _combined(layers: Sequence[Tensor], row: Sequence[float]) -> Tensor:
     """Z_0 + Σ a_k Z_k."""
-    found = layers[0].clone()
-    for weight, layer in zip(row, layers[1:], strict=True):
+    found = torch.add(layers[0], layers[1], alpha=row[0])
+    for weight, layer in zip(row[1:], layers[2:], strict=True):
         found.add_(layer, alpha=weight)
     return found
 
