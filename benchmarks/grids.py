@@ -6,7 +6,8 @@ The plane goes through three points of parameter space (two random directions, f
 the grid is points × points. The package (`planar_interpolation`, with its `Loss` on the whole
 training set in one batch) evaluates the odd rows one cell to the side of the even ones; each of its
 values is compared with ours at the place where it was really taken, and ours are timed on a
-regular grid of as many points. Times are medians of runs that take turns. One thread each.
+regular grid of as many points. Times are processor seconds of one thread, which other work on the
+machine changes little, medians of runs that take turns. Ours count what is right besides.
 """
 
 from __future__ import annotations
@@ -131,9 +132,9 @@ def _at(problem: Problem, theta: torch.Tensor) -> nn.Module:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     run()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def _cell(value: Any) -> str:
