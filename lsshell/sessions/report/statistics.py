@@ -72,17 +72,6 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Rank correlation; equal values share their mean rank."""
-    return pearson(_ranks(x), _ranks(y))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return [float(r) for r in (last - (counts - 1) / 2)[places]]
-
-
 @dataclass(frozen=True)
 class Paired:
     """Mean of paired differences with a 95 % bootstrap interval over `pairs` of them."""
