@@ -111,8 +111,7 @@ def _values(found: PhaseTable, thresholds: Thresholds) -> dict[str, Any]:
         "connectivity": dict(sorted(Counter(r.connectivity for r in known).items())),
         "sharp": sum(r.sharp for r in known),
         "correlations": {
-            c.measure: {"all": c.everywhere, "connected": c.connected}
-            for c in found.correlations()
+            c.measure: {"all": c.everywhere, "connected": c.connected} for c in found.correlations()
         },
         "sensitivity": {
             name: {f"{s.change:+.0%}": s.changed for s in moved}
