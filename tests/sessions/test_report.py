@@ -30,6 +30,7 @@ from lsshell.sessions.report.statistics import (
     pearson,
     random_walk_explained,
     relative_change,
+    spearman,
 )
 from lsshell.sessions.report.traversals import (
     best_table,
@@ -74,6 +75,8 @@ def test_relative_change():
 def test_correlations_are_those_of_scipy_ties_and_all():
     x, y = [1.0, 2.0, 2.0, 3.0, 9.0, 4.0], [2.0, 1.0, 4.0, 4.0, 7.0, 4.0]
     assert pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert spearman([1, 2, 3], [1, 8, 27]) == pytest.approx(1.0)
     assert pearson([1.0, 2.0], [1.0, 2.0]) is None
     assert pearson([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
 

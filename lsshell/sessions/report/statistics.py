@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lsshell.engine.landscape.rank_correlation import ranks
 from lsshell.engine.projection import explained_shares
 
 DRAWS = 10_000
@@ -70,6 +71,11 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
     if len(x) < 3 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         return None
     return float(np.corrcoef(x, y)[0, 1])
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Rank correlation; equal values share their mean rank."""
+    return pearson(ranks(x).tolist(), ranks(y).tolist())
 
 
 @dataclass(frozen=True)

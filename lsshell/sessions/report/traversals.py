@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lsshell.engine.comparison import Spread
-from lsshell.engine.landscape.rank_correlation import spearman
 from lsshell.engine.path import Point
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.plots import NOT_RELATIVE
@@ -17,6 +16,7 @@ from lsshell.sessions.report.statistics import (
     band_between,
     pearson,
     relative_change,
+    spearman,
 )
 
 FIRST_STEPS = 50  # of the published picture of the first angles

@@ -27,6 +27,9 @@ def test_there_is_none_for_two_pairs_or_a_column_that_never_changes():
     for x, y in (([1, 2], [3, 4]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0, 0, 0]), ([], [])):
         found = rank_correlation(x, y)
         assert (found.n, found.spearman, found.kendall, found.p) == (len(x), None, None, None)
+    for x, y in (([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0, 0, 0]), ([], [])):
+        assert np.isnan(spearman(x, y))
+        assert np.isnan(kendall(x, y))
 
 
 def test_pairs_with_a_gap_are_left_out_and_n_says_so():
@@ -34,7 +37,8 @@ def test_pairs_with_a_gap_are_left_out_and_n_says_so():
     x = [1, 2, None, 3, 4, nan, 7]
     y = [1, 2, 99, 3, None, 5, inf]
     found = rank_correlation(x, y)
-    assert (found.n, found.spearman) == (3, pytest.approx(1))
+    assert (found.n, found.spearman) == (4, pytest.approx(1))
+    assert spearman([1, nan, 2, 3], [3, 1, 2, 1]) == pytest.approx(-1)
 
 
 def test_the_p_value_is_near_that_of_all_permutations():
