@@ -58,14 +58,20 @@ def correlate(table: MeasureTable, target: str, seed: int = 0) -> Correlations:
     """Spearman's ρ and Kendall's τ-b of every other column with the target's.
 
     p-values are for independent places (`rank_correlation`). Raises EngineError where fewer than
-    three places have a value of the target.
+    three places have a value of the target, or all have the same.
     """
     aim = table.columns[target]
-    known = sum(v is not None and not math.isnan(v) for v in aim)
-    if known < FEWEST:
+    known = [v for v in aim if v is not None and not math.isnan(v)]
+    if len(known) < FEWEST:
         why = table.missing.get(target, "")
         raise EngineError(
-            why or f"a rank correlation needs {FEWEST} places with a {_words(target)}, not {known}"
+            why
+            or f"a rank correlation needs {FEWEST} places with a {_words(target)}, not {len(known)}"
+        )
+    if len(set(known)) < 2:
+        raise EngineError(
+            f"the {_words(target)} is the same, {known[0]:.6g}, at all {len(known)} places: nothing"
+            " can rank them as it does"
         )
     found = {
         name: rank_correlation(column, aim, seed)
