@@ -38,6 +38,7 @@ def train(
     until_loss: float | None = None,
     seed: int = 0,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_update: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Adam on mini-batches of loss + penalty·Σ w² (no factor ½), over the kernels alone, as
     published, or over the biases too.
@@ -48,6 +49,9 @@ def train(
     full-batch loss confirms it. Cancelled between batches: the end of the last whole epoch is
     returned, so that training for as many epochs gives it again. Several ranks all do the same
     mini-batches; the first one's numbers count.
+
+    `on_update` is called after each update, with the network in training mode and at the new θ,
+    `problem.theta`: whoever evaluates there leaves both, and the random numbers, as they were.
     """
     n = len(problem.x_train)
     shuffle = generator(seed, "shuffle")
@@ -66,6 +70,8 @@ def train(
                 total.zero_()  # summed on the device: no waiting for it within an epoch
                 for x, y in _batches(problem, batch, shuffle):
                     total += _update(problem, optimizer, flat, x, y, penalty, penalised)
+                    if on_update is not None:
+                        on_update()
                 mean = float(total) / n
                 mean = problem.ranks.from_first(lambda mean=mean: mean)
                 whole = (epoch, _state(problem))
