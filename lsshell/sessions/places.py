@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def named_place(session: Session, where: str) -> Place:
-    """`here`, a point as in `goto`, or a checkpoint file; raises EngineError where there is none.
+    """`here`, a point as in `goto`, `init` or a checkpoint file; raises EngineError where there is
+    none.
 
     A word with a dot or a slash is a file: no branch has such a name.
     """
