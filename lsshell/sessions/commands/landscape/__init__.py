@@ -5,6 +5,7 @@ from lsshell.sessions.commands.landscape import (
     compress,  # noqa: F401
     connect,  # noqa: F401
     correlate,  # noqa: F401
+    hessian,  # noqa: F401
     interpolate,  # noqa: F401
     kernel,  # noqa: F401
     phases,  # noqa: F401
