@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lsshell.figures.figure import Figure, Series
+from lsshell.figures.colours import DIVERGING_NAME, SEQUENTIAL_NAME, scale_of
+from lsshell.figures.figure import Figure, Series, Surface
 
 FORMATS = (".png", ".svg", ".pdf", ".txt")
 
@@ -26,7 +28,7 @@ def write_figure(figure: Figure, file: Path, *, dpi: int = 150) -> None:
 
 def write_panels(figures: Sequence[Figure], file: Path, *, title: str = "", dpi: int = 150) -> None:
     """Several figures above one another, with one x axis (bars: beside one another, with one y
-    axis); formats as `write_figure` (not .txt).
+    axis; surfaces: in rows and columns); formats as `write_figure` (not .txt).
     """
     _write(_draw(figures, file.suffix.removeprefix("."), dpi, title), file)
 
@@ -88,6 +90,14 @@ def _draw(figures: Sequence[Figure], form: str, dpi: int, title: str = "") -> by
         size = (2.0 + 1.7 * len(figures), 1.2 + 0.28 * len(figures[0].categories))
         canvas = Canvas(figsize=size, layout="constrained")
         panels = canvas.subplots(1, len(figures), sharey=True)
+    elif any(f.surface is not None for f in figures):
+        columns = math.ceil(math.sqrt(len(figures)))
+        rows = -(-len(figures) // columns)
+        canvas = Canvas(figsize=(1 + 5 * columns, 4.5 * rows), layout="constrained")
+        grid = canvas.subplots(rows, columns, squeeze=False).flat
+        for spare in grid[len(figures) :]:
+            spare.remove()
+        panels = grid[: len(figures)]
     else:
         height = 4.5 if len(figures) == 1 else 2.1 * len(figures)
         canvas = Canvas(figsize=(7, height), layout="constrained")
@@ -96,17 +106,22 @@ def _draw(figures: Sequence[Figure], form: str, dpi: int, title: str = "") -> by
     if title:
         canvas.suptitle(title, fontsize=9)
     for figure, axes in zip(figures, panels, strict=True):
-        _draw_on(axes, figure, canvas, last=bool(figure.categories) or axes is panels[-1])
+        own = bool(figure.categories) or figure.surface is not None
+        _draw_on(axes, figure, canvas, last=own or axes is panels[-1])
     return _saved(canvas, form, dpi)
 
 
 def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     from matplotlib import colormaps
 
+    if figure.surface is not None:
+        _draw_surface(axes, figure, figure.surface, canvas)
     shades = [v for s in figure.series for v in s.shade or ()]
     mappable = None
     many = len(figure.series) > 10
     colours = colormaps["tab20" if many else "tab10"].colors
+    if figure.surface is not None:  # blue is among the surface's own
+        colours = colours[1:]
     for k, series in enumerate(figure.series):
         if series.style == "bars":
             fill = ["crimson" if c == "cumulative" else "C0" for c in figure.categories]
@@ -137,17 +152,55 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     if mappable is not None:
         canvas.colorbar(mappable, label=figure.shade_label)
     if figure.equal_axes:
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_aspect("equal", adjustable="datalim" if figure.surface is None else "box")
     if figure.y_log:
         axes.set_yscale("log")
+    if figure.x_log:
+        axes.set_xscale("log")
     x_label, y_label = figure.x_label, figure.y_label
     if figure.categories:  # bars lie down: their names are read
         x_label, y_label = y_label, x_label
     axes.set(title=figure.title, xlabel=x_label if last else "", ylabel=y_label)
-    axes.grid(alpha=0.25)
-    if sum(s.shade is None for s in figure.series) > 1:
+    if figure.surface is None:
+        axes.grid(alpha=0.25)
+    contours = figure.surface is not None and bool(figure.surface.contours)
+    if sum(s.shade is None for s in figure.series) + contours > 1:
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if many else {}
-        axes.legend(fontsize=8, frameon=False, **beside)
+        opaque = {"frameon": True, "facecolor": "0.35", "labelcolor": "white"} if contours else {}
+        axes.legend(**{"fontsize": 8, "frameon": False} | beside | opaque)
+
+
+def _draw_surface(axes: Any, figure: Figure, surface: Surface, canvas: Any) -> None:
+    """Cells of colour around the grid's points, with contours and words over them."""
+    import numpy as np
+    from matplotlib.colors import LogNorm, Normalize
+
+    scale = scale_of(surface)
+    z = np.ma.masked_invalid(np.array(surface.z, dtype=float))
+    if scale.log:
+        z = np.ma.masked_less_equal(z, 0.0)
+    norm = (LogNorm if scale.log else Normalize)(scale.low, scale.high)
+    name = DIVERGING_NAME if scale.diverging else SEQUENTIAL_NAME
+    shown = axes.pcolormesh(
+        surface.x, surface.y, z, cmap=name, norm=norm, shading="nearest", rasterized=True
+    )
+    canvas.colorbar(shown, ax=axes, label=surface.label)
+    for k, (label, level) in enumerate(surface.contours):
+        if z.min() < level < z.max():
+            style = {"colors": ["white"], "linestyles": ["-", "--", ":"][k % 3], "linewidths": 1.6}
+            axes.contour(surface.x, surface.y, z, levels=[level], **style)
+            style = {"color": "white", "ls": style["linestyles"], "label": f"{label} {level:.4g}"}
+            axes.plot([], [], **style)
+    for j, words in enumerate(surface.labels):
+        for i, word in enumerate(words):
+            place = scale.place(surface.z[j][i])
+            dark = place is not None and sum(scale.colour(place)) < 380
+            axes.text(surface.x[i], surface.y[j], word, ha="center", va="center", fontsize=7,
+                      color="white" if dark else "black")  # fmt: skip
+    if surface.x_ticks:
+        axes.set_xticks(surface.x, surface.x_ticks)
+    if surface.y_ticks:
+        axes.set_yticks(surface.y, surface.y_ticks)
 
 
 def _cut_long(axes: Any, series: Series) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_lowercase
 
@@ -25,6 +26,10 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bo
     Without colours, several lines are told apart by letters. The legend stands underneath, where
     it covers nothing. `bare`: axes and data alone, for whoever puts a title around it.
     """
+    if figure.surface is not None:
+        from lsshell.figures.heat import draw_surface
+
+        return draw_surface(_finite(figure), width, height, colour=colour, bare=bare)
     with _DRAWING:
         return _draw(_finite(figure), width, height, colour=colour, bare=bare)
 
@@ -64,6 +69,8 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
         plotext.ylabel(figure.y_label)
     if figure.y_log:
         plotext.yscale("log")
+    if figure.x_log:
+        plotext.xscale("log")
     right = max((x for s in figure.series for x in s.x), default=1.0)
     for name, value in figure.bands:
         if value > 0 or not figure.y_log:
@@ -98,7 +105,7 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
             draw(series.x, series.y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
     for series in figure.series:  # over the points that they mark
         if series.style == "mark":
-            plotext.scatter(series.x, series.y, marker=_mark(series), color="default")
+            plotext.scatter(series.x, series.y, marker=sign_of(series), color="default")
     text = "\n".join([plotext.build().rstrip("\n"), *legend])
     return text if colour else _ESCAPE.sub("", text)
 
@@ -111,7 +118,7 @@ def _legend_items(figure: Figure, *, colour: bool) -> list[str]:
     named = sum(s.style != "mark" and s.shade is None for s in figure.series)
     for k, series in enumerate(figure.series):
         if series.style == "mark":
-            words.append(f"{_mark(series)} {series.name}")
+            words.append(f"{sign_of(series)} {series.name}")
         elif series.shade is None and named > 1:
             sign = "━" if colour else ascii_lowercase[k % 26]
             words.append(f"{plotext.colorize(sign, _COLOURS[k % len(_COLOURS)])} {series.name}")
@@ -124,22 +131,23 @@ def _legend_items(figure: Figure, *, colour: bool) -> list[str]:
 
 def _legend(figure: Figure, width: int, *, colour: bool) -> list[str]:
     """Lines that name the series."""
+    return wrapped(_legend_items(figure, colour=colour), width)
+
+
+def wrapped(words: Sequence[str], width: int) -> list[str]:
+    """Words, some of them coloured, in indented lines of at most `width` visible characters."""
     lines: list[str] = []
-    for word in _legend_items(figure, colour=colour):
+    for word in words:
         longer = f"{lines[-1]}   {word}" if lines else ""
-        if lines and _visible(longer) <= width:
+        if lines and len(_ESCAPE.sub("", longer)) <= width:
             lines[-1] = longer
         else:
             lines.append(f"  {word}")
     return lines
 
 
-def _visible(text: str) -> int:
-    """How many characters of a text are seen."""
-    return len(_ESCAPE.sub("", text))
-
-
-def _mark(series: Series) -> str:
+def sign_of(series: Series) -> str:
+    """The character that marks a single point."""
     return _MARKS.get(series.name, _END)
 
 
