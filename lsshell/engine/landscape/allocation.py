@@ -183,6 +183,11 @@ def allocate_training(
     """
     if every < 1:
         raise EngineError("--every must be at least 1")
+    if has_batch_norm(problem) and len(problem.x_train) % batch == 1:
+        raise EngineError(
+            f"batch norm needs more than one example: --batch {batch} leaves one over; choose"
+            " another"
+        )
     updates = epochs * -(-len(problem.x_train) // batch)
     segments = -(-updates // every)
     quantities = make_quantities(problem, of, regularizers)

@@ -102,7 +102,6 @@ def compression(
 
     with visit(problem, place):
         magnitudes = torch.cat([_part(theta, s) for s in slots]).abs().sort().values
-        bound = _bound(problem, rate(theta, "train"))
 
         def pruned_to(share: float) -> tuple[Tensor, float]:
             threshold = _threshold(magnitudes, share)
@@ -112,6 +111,7 @@ def compression(
         for share in SHARES:
             at, _ = pruned_to(share)
             curve.append((share, rate(at, "train"), rate(at, "test")))
+        bound = _bound(problem, curve[0][1])
         low = max(share for share, train, _ in curve if bound(train))
         high = low + 1 / 20
         for _ in range(BISECTIONS if low < 1.0 else 0):
