@@ -66,7 +66,8 @@ def align(problem: Problem, a: Tensor, b: Tensor, *, seed: int = 0) -> Alignment
     one layer after the other in random order: each is a linear assignment problem (Ainsworth et
     al. 2022, algorithm 1). Where the activation is odd (tanh, identity) each unit's sign is chosen
     as well: the sign of its own similarity, whose magnitude the assignment then maximises. A local
-    optimum; the order of layers comes from `seed`.
+    optimum, the better of two: from B as it is, and from its layers matched front to back by the
+    weights into them. The order of layers comes from `seed`.
 
     For sequential networks of dense and convolutional layers with elementwise activations and
     average pooling, as `mlp`, `cnn` and the published networks are. Raises EngineError for others,
@@ -74,24 +75,30 @@ def align(problem: Problem, a: Tensor, b: Tensor, *, seed: int = 0) -> Alignment
     """
     layers = _layers(problem)
     first, second = _weights(layers, a), _weights(layers, b)
-    orders: list[Order] = [np.arange(layer.units) for layer in layers[:-1]]
-    signs: list[Numbers] = [np.ones(layer.units) for layer in layers[:-1]]
-    source, sweeps, better = generator(seed, "alignment"), 0, len(layers) > 1
-    while better and sweeps < SWEEPS:
-        better, sweeps = False, sweeps + 1
-        for at in torch.randperm(len(orders), generator=source).tolist():
-            if problem.ranks.any(problem.cancelled()):
-                raise Cancelled
-            better |= _match(layers, first, second, orders, signs, at)
-    theta = _rearranged(layers, b, orders, signs)
+    tries = []
+    for forward in (False, True):
+        match = _Match(layers, first, second)
+        source, sweeps, better = generator(seed, "alignment"), 0, len(layers) > 1
+        if forward:
+            for at in range(len(layers) - 1):
+                match.improve(at, ahead=False)
+        while better and sweeps < SWEEPS:
+            better, sweeps = False, sweeps + 1
+            for at in torch.randperm(len(layers) - 1, generator=source).tolist():
+                if problem.ranks.any(problem.cancelled()):
+                    raise Cancelled
+                better |= match.improve(at)
+        theta = _rearranged(layers, b, match.orders, match.signs)
+        tries.append((norm(a - theta), theta, match, sweeps))
+    after, theta, match, sweeps = min(tries, key=lambda found: found[0])
     return Alignment(
         theta,
         sum(layer.units for layer in layers[:-1]),
-        sum(int((order != np.arange(len(order))).sum()) for order in orders),
-        sum(int((sign < 0).sum()) for sign in signs),
+        sum(int((order != np.arange(len(order))).sum()) for order in match.orders),
+        sum(int((sign < 0).sum()) for sign in match.signs),
         any(layer.odd for layer in layers[:-1]),
         norm(a - b),
-        norm(a - theta),
+        after,
         sweeps,
     )
 
@@ -146,35 +153,53 @@ def _weights(layers: Sequence[_Layer], theta: Tensor) -> list[tuple[Numbers, Num
     return found
 
 
-def _match(
-    layers: Sequence[_Layer],
-    first: Sequence[tuple[Numbers, Numbers]],
-    second: Sequence[tuple[Numbers, Numbers]],
-    orders: list[Order],
-    signs: list[Numbers],
-    at: int,
-) -> bool:
-    """Chooses the order and signs of one layer's units, given the others'; whether it helped."""
-    from scipy.optimize import linear_sum_assignment
+class _Match:
+    """The order and signs of each hidden layer's units of B, at first as they are."""
 
-    weight, bias = second[at]
-    if at:
-        weight = weight[:, orders[at - 1]] * signs[at - 1][:, None]
-    gains = np.tensordot(first[at][0], weight, ([1, 2], [1, 2])) + np.outer(first[at][1], bias)
-    after = second[at + 1][0]
-    if at + 1 < len(orders):
-        after = after[orders[at + 1]] * signs[at + 1][:, None, None]
-    gains += np.tensordot(first[at + 1][0], after, ([0, 2], [0, 2]))
-    rows = np.arange(len(gains))
-    before = float((gains[rows, orders[at]] * signs[at]).sum())
-    worth = np.abs(gains) if layers[at].odd else gains
-    order: Order = linear_sum_assignment(worth, maximize=True)[1]
-    if not float(worth[rows, order].sum()) > before + 1e-9 * float(np.abs(gains).max()):
-        return False
-    orders[at] = order
-    if layers[at].odd:
-        signs[at] = np.where(gains[rows, order] < 0.0, -1.0, 1.0)
-    return True
+    def __init__(
+        self,
+        layers: Sequence[_Layer],
+        first: Sequence[tuple[Numbers, Numbers]],
+        second: Sequence[tuple[Numbers, Numbers]],
+    ) -> None:
+        self.layers, self.first, self.second = layers, first, second
+        self.orders: list[Order] = [np.arange(layer.units) for layer in layers[:-1]]
+        self.signs: list[Numbers] = [np.ones(layer.units) for layer in layers[:-1]]
+
+    def improve(self, at: int, *, ahead: bool = True) -> bool:
+        """Chooses those of one layer, given the others'; whether it helped.
+
+        ahead: by the weights to the next layer as well as by those into this one.
+        """
+        from scipy.optimize import linear_sum_assignment
+
+        gains = self._gains(at, ahead)
+        rows = np.arange(len(gains))
+        before = float((gains[rows, self.orders[at]] * self.signs[at]).sum())
+        odd = self.layers[at].odd
+        worth = np.abs(gains) if odd else gains
+        order: Order = linear_sum_assignment(worth, maximize=True)[1]
+        # Less than that is rounding, on which it would go round for ever.
+        if not float(worth[rows, order].sum()) > before + 1e-9 * float(np.abs(gains).max()):
+            return False
+        self.orders[at] = order
+        if odd:
+            self.signs[at] = np.where(gains[rows, order] < 0.0, -1.0, 1.0)
+        return True
+
+    def _gains(self, at: int, ahead: bool) -> Numbers:
+        """⟨weights of A's unit i, weights of B's unit j⟩, (units, units)."""
+        weight, bias = self.second[at]
+        if at:
+            weight = weight[:, self.orders[at - 1]] * self.signs[at - 1][:, None]
+        (mine, own), (following, _) = self.first[at], self.first[at + 1]
+        gains: Numbers = np.tensordot(mine, weight, ([1, 2], [1, 2])) + np.outer(own, bias)
+        if not ahead:
+            return gains
+        after = self.second[at + 1][0]
+        if at + 1 < len(self.orders):
+            after = after[self.orders[at + 1]] * self.signs[at + 1][:, None, None]
+        return gains + np.tensordot(following, after, ([0, 2], [0, 2]))
 
 
 def _rearranged(

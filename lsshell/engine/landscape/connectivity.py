@@ -33,6 +33,8 @@ MOST_POINTS = 100_001
 # What counts as no deviation: a hundredth of what a network that knows nothing is off by.
 WELL_CONNECTED = 0.01
 BARRIER, WELL, BETTER = "barrier", "well connected", "curve better than its ends"
+# The measure looks at the ends too: where they are unlike, they may deviate most.
+BETWEEN = "nowhere worse or better than its ends, which differ"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,11 @@ class Connectivity:
 
     @property
     def reading(self) -> str:
-        """The sign of mc in words; within the tolerance it counts as 0."""
+        """The sign of mc in words; within the tolerance, and where an end deviates most, it says
+        nothing of what is between the ends.
+        """
+        if abs(self.mc) > self.tolerance and self.train.t_star in (0.0, 1.0):
+            return BETWEEN
         return read_sign(self.mc, self.tolerance)
 
 
@@ -223,8 +229,9 @@ def profile(t: Sequence[float], distance: Sequence[float], values: Sequence[floa
     """What there is to say of e(t), given the distance along the curve at each t; from 0 to 1."""
     middle = 0.5 * (values[0] + values[-1])
     star = max(range(len(values)), key=lambda i: abs(values[i] - middle))
-    above = [e - ((1.0 - s) * values[0] + s * values[-1]) for s, e in zip(t, values, strict=True)]
-    above[0] = above[-1] = 0.0
+    # In this order it is exactly 0 where nothing changes.
+    above = [e - values[0] - s * (values[-1] - values[0]) for s, e in zip(t, values, strict=True)]
+    above[-1] = 0.0
     top = max(range(len(above)), key=above.__getitem__)
     length = distance[-1]
     area = math.fsum(

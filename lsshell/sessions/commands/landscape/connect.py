@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +14,10 @@ from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession
 
 if TYPE_CHECKING:
     from lsshell.engine.landscape.connectivity import Connection, Connectivity, Profile
+
+
+# Losses this far apart are drawn on a logarithmic axis.
+LOG_FROM = 20.0
 
 
 @VOCABULARY.command("landscape")
@@ -183,6 +186,8 @@ def _text(found: Connection, a: str, b: str) -> str:
     for way in ways:
         name = "straight line" if way is found.line else f"{way.kind} curve"
         lines.append(f"{name}: {way.reading} (mc {number(way.mc, 3)}{unit} of the {what})")
+    if found.curve.mc < -found.curve.tolerance:
+        lines.append("more --epochs, --bends or a higher --rate may find a better curve")
     return "\n".join(lines)
 
 
@@ -199,7 +204,8 @@ def _figure(found: Connection, a: str, b: str, show: str) -> Figure:
         for split in ("train", "test"):
             profile = getattr(way, f"{split}_error" if error else f"{split}_loss")
             series.append(Series(f"{way.kind}, {split}", way.t, profile.values))
-    log = not error and all(0.0 < y < math.inf for s in series for y in s.y)
+    values = [y for s in series for y in s.y]
+    log = not error and min(values) > 0.0 and max(values) > LOG_FROM * min(values)
     return Figure(
         f"From {a} to {b}",
         "t (A at 0, B at 1)",

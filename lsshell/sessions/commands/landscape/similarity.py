@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lsshell.engine.suggestions import did_you_mean
-from lsshell.figures.figure import Figure, Series, Surface
+from lsshell.figures.figure import Figure, Surface
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
 from lsshell.sessions.places import named_place
@@ -243,17 +243,24 @@ def _matrix_text(found: Similarity, layer: str) -> str:
 
 
 def _layer_figure(found: Similarity) -> Figure:
-    layers = found.pairs[0].layers
-    at = tuple(float(i) for i in range(len(layers)))
-    linear = tuple(math.nan if c.linear is None else c.linear for c in layers)
-    kernel = tuple(math.nan if c.kernel is None else c.kernel for c in layers)
-    return Figure(
-        f"Similarity of {found.names[0]} and {found.names[1]}",
-        "layer",
+    """Layers from top to bottom, as the network has them."""
+    layers = found.pairs[0].layers[::-1]
+    z = tuple(tuple(math.nan if v is None else v for v in (c.linear, c.kernel)) for c in layers)
+    surface = Surface(
+        (0.0, 1.0),
+        tuple(float(i) for i in range(len(layers))),
+        z,
         "CKA",
-        (Series("linear CKA", at, linear, "bars"), Series("kernel CKA", at, kernel, "bars")),
-        categories=tuple(c.layer for c in layers),
+        x_ticks=("linear", "kernel"),
+        y_ticks=tuple(c.layer for c in layers),
+        labels=tuple(tuple(map(_word, row)) for row in z),
     )
+    title = f"Similarity of {found.names[0]} and {found.names[1]}"
+    return Figure(title, "CKA", "layer", (), surface=surface)
+
+
+def _word(value: float) -> str:
+    return "–" if math.isnan(value) else number(value, 3)
 
 
 def _matrix_figure(found: Similarity, show: Quantity, layer: str) -> Figure:
@@ -264,7 +271,7 @@ def _matrix_figure(found: Similarity, show: Quantity, layer: str) -> Figure:
         value = _quantity(pair, show, layer)
         z[pair.a][pair.b] = z[pair.b][pair.a] = math.nan if value is None else value
     label, at = _label(found, show, layer), tuple(float(i) for i in range(count))
-    words = tuple(tuple(f"{value:.2g}" for value in row) for row in z)
+    words = tuple(tuple(map(_word, row)) for row in z)
     apart = [z[p.a][p.b] for p in found.pairs if not math.isnan(z[p.a][p.b])]
     # The diagonal is known: colours are for what differs from pair to pair.
     spread = bool(apart) and min(apart) < max(apart)
@@ -274,11 +281,11 @@ def _matrix_figure(found: Similarity, show: Quantity, layer: str) -> Figure:
         tuple(map(tuple, z)),
         label,
         limits=(min(apart), max(apart)) if spread else None,
-        x_ticks=found.names,
-        y_ticks=found.names,
+        x_ticks=tuple(str(i) for i in range(1, count + 1)),
+        y_ticks=tuple(f"{name}  {i}" for i, name in enumerate(found.names, start=1)),
         labels=words if count <= MOST_WORDS else (),
     )
-    return Figure(f"Similarity: {label}", "", "", (), surface=surface)
+    return Figure(f"Similarity: {label}", "point", "point", (), surface=surface)
 
 
 def _rows(found: Similarity) -> list[dict[str, Any]]:
