@@ -28,19 +28,20 @@ TARGETS = ("test-loss", "test-accuracy")
 class MeasureTable:
     """A value of each measure at each place, in order; None where it is not defined.
 
-    missing: why a measure is nowhere defined; gradients: what was spent on all.
+    missing: why a measure is nowhere defined.
     """
 
     places: tuple[str, ...]
     columns: Mapping[str, tuple[float | None, ...]]
     missing: Mapping[str, str] = field(default_factory=dict)
-    gradients: int = 0
 
     def rows(self) -> list[dict[str, str | float | None]]:
-        """A row for each place: its name, and each measure that is somewhere defined."""
+        """A row for each place: its name, and each measure that is somewhere defined; None where
+        it is not, or is infinite, for which a table has no number.
+        """
         names = [n for n in self.columns if n not in self.missing]
         return [
-            {"place": place, **{name: self.columns[name][k] for name in names}}
+            {"place": place, **{name: _finite(self.columns[name][k]) for name in names}}
             for k, place in enumerate(self.places)
         ]
 
@@ -108,7 +109,7 @@ def correlate_along(
     wanted = [SCALARS[target], *(m for m in measures if m.name != target)]
     columns: dict[str, list[float | None]] = {m.name: [] for m in wanted}
     why: dict[str, str] = {}
-    start, shared, spent = place_at(engine, line[0]), dict(engine.sum.regularizers), 0
+    start, shared = place_at(engine, line[0]), dict(engine.sum.regularizers)
     for k, point in enumerate(chosen):
         place = place_at(engine, point)
         context = Context(place, start, engine.seed, shared)
@@ -121,13 +122,12 @@ def correlate_along(
                     f"{measure.name} at {point.name}",
                 )
             )
-            with visit(problem, place) as visited:
+            with visit(problem, place):
                 try:
                     value = measure.function(problem, place.theta, context)
                 except EngineError as e:
                     why.setdefault(measure.name, str(e))
                     value = None
-            spent += visited.gradients
             columns[measure.name].append(_number(value))
     missing = {
         name: why.get(name, "nothing is on record of it")
@@ -138,7 +138,6 @@ def correlate_along(
         tuple(p.name for p in chosen),
         {name: tuple(column) for name, column in columns.items()},
         missing,
-        spent,
     )
     return correlate(table, target, engine.seed)
 
@@ -153,6 +152,10 @@ def evenly(points: Sequence[Point], count: int) -> list[Point]:
 def _number(value: float | None) -> float | None:
     """Infinite values rank; NaN is none."""
     return None if value is None or math.isnan(value) else float(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else value
 
 
 def _words(target: str) -> str:

@@ -67,7 +67,6 @@ def test_every_measure_is_finite_or_says_why_not_and_moves_nothing(walked):
     for name, buffer in problem.network.named_buffers():
         assert torch.equal(buffer, buffers[name])
     assert set(found.table.columns) == set(SCALARS)
-    assert found.table.gradients > 0
     for name, column in found.table.columns.items():
         assert name in found.table.missing or any(v is not None for v in column), name
     assert found.table.missing == {}, found.table.missing
@@ -85,6 +84,37 @@ def test_slope_and_pl_are_those_of_the_loss_in_closed_form():
         found = {n: SCALARS[n].function(problem, theta, Context(None)) for n in ("slope", "pl")}
     assert found["slope"] == pytest.approx(float(gradient.norm()))
     assert found["pl"] == pytest.approx(float(gradient.square().sum()) / (2 * loss))
+
+
+def test_measures_that_are_shared_at_a_place_are_of_that_place(walked):
+    """What is computed once for several measures must not be taken over to the next place."""
+    names = "hessian-top,hessian-least,cka-to-start,disagreement-to-start,kernel-rank"
+    together = correlate_along(walked, find_scalars(names), points=3).table.columns
+    for name in names.split(","):
+        alone = correlate_along(walked, find_scalars(name), points=3).table.columns
+        assert alone[name] == together[name], name
+        assert len(set(alone[name])) > 1 or name == "disagreement-to-start"
+    assert together["cka-to-start"][0] == pytest.approx(1.0)
+    assert together["disagreement-to-start"][0] == 0.0
+
+
+def test_eigenvalues_and_barrier_are_those_of_dense_algebra_and_of_the_line(walked):
+    problem, line = walked.problem, [p for p in walked.path.lineage() if p.kept]
+    place, start = place_at(walked, line[-1]), place_at(walked, line[0])
+    context = Context(place, start)
+    with visit(problem, place):
+        found = {
+            name: SCALARS[name].function(problem, place.theta, context)
+            for name in ("hessian-top", "hessian-least", "linear-barrier-to-start")
+        }
+        columns = [problem.hessian_vector(place.theta, e) for e in torch.eye(problem.p)]
+        losses = [problem.loss(torch.lerp(start.theta, place.theta, k / 20)) for k in range(21)]
+    dense = torch.linalg.eigvalsh(torch.stack(columns).double())
+    assert found["hessian-top"] == pytest.approx(float(dense[-1]), rel=1e-3)
+    assert found["hessian-least"] == pytest.approx(float(dense[0]), rel=1e-2, abs=1e-3)
+    straight = [losses[0] + k / 20 * (losses[-1] - losses[0]) for k in range(21)]
+    above = max(a - b for a, b in zip(losses, straight, strict=True))
+    assert found["linear-barrier-to-start"] == pytest.approx(max(above, 0.0), abs=1e-6)
 
 
 def test_regression_has_no_accuracy_and_a_place_without_a_start_no_distance():

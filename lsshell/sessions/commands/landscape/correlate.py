@@ -136,7 +136,6 @@ def _values(found: Correlations, *, sessions: bool) -> dict[str, Any]:
             for name, c in found.found.items()
         },
         "missing": dict(found.table.missing),
-        "spent": found.table.gradients,
     }
 
 

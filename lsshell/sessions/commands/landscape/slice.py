@@ -106,7 +106,7 @@ def slice_(
         toward=[named_place(session, where) for where in (toward, third) if where is not None],
         dimensions=dimensions,
         points=points,
-        spans=None if span is None else _spans(span),
+        spans=None if span is None else parse_spans(span),
         seed=seed,
         batch_norm=batch_norm,
         splits=splits,
@@ -123,7 +123,7 @@ def slice_(
     return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", values)
 
 
-def _spans(text: str) -> list[tuple[float, float]]:
+def parse_spans(text: str) -> list[tuple[float, float]]:
     """R, FROM:TO, or two of either with a comma."""
     found = []
     try:

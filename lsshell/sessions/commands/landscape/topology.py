@@ -65,7 +65,7 @@ def topology(
     directions: Literal["random", "principal", "hessian"] | None = None,
     dimensions: int | None = None,
     points: int | None = None,
-    span: Annotated[str | None, Parameter(name="--range")] = None,
+    span: Annotated[str | None, Parameter(name="--range", allow_leading_hyphen=True)] = None,
     seed: int | None = None,
     batch_norm: Literal["frozen", "recomputed"] | None = None,
     on: Literal["train", "test"] = "train",
@@ -185,7 +185,7 @@ def _taken(
 ) -> Field:
     """A slice taken now."""
     from lsshell.engine.landscape.slice import take_slice
-    from lsshell.sessions.commands.landscape.slice import _spans
+    from lsshell.sessions.commands.landscape.slice import parse_spans
 
     if third is not None and toward is None:
         raise CommandError("--and takes a third point besides that of --toward")
@@ -197,7 +197,7 @@ def _taken(
         toward=[named_place(session, where) for where in (toward, third) if where is not None],
         dimensions=dimensions,
         points=points or (ON_A_LINE if line else ON_A_SIDE),
-        spans=None if span is None else _spans(span),
+        spans=None if span is None else parse_spans(span),
         seed=seed,
         batch_norm=batch_norm,
         splits=(on,),
