@@ -377,9 +377,8 @@ def _pair(
 def _ensemble(problem: Problem, outputs: Sequence[Tensor], y: Tensor) -> Ensemble:
     if problem.classification:
         logs = [o.to(problem.accumulate).log_softmax(1) for o in outputs]
-        # The average of the softmax, in logarithms: confident networks are wrong by far less
-        # than rounding of a probability.
-        average = torch.logsumexp(torch.stack(logs), 0) - math.log(len(logs))
+        # The softmax of this is the average of theirs; in logarithms nothing is lost to rounding.
+        average = torch.logsumexp(torch.stack(logs), 0)
         rights = [float((z.argmax(1) == y).double().mean()) for z in (*logs, average)]
         gain = 100.0 * (rights[-1] - math.fsum(rights[:-1]) / len(logs))
     else:

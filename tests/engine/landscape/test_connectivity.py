@@ -58,7 +58,7 @@ def test_two_wells_in_one_dimension_have_a_barrier_that_no_curve_goes_round():
 def test_round_a_ring_a_curve_is_found_and_only_off_the_line_of_symmetry():
     problem = GivenLoss([1.0, 0.0], ring)
     a, b = pair([1.0, 0.0], [-1.0, 0.0])
-    settings = {"epochs": 1000, "rate": 0.01, "weight_decay": 0.0}
+    settings = {"epochs": 700, "rate": 0.015, "weight_decay": 0.0}
     straight = mode_connectivity(problem, line(a, b))
     assert straight.train_loss.barrier == pytest.approx(1.0)
     assert straight.train_loss.barrier_at == 0.5
@@ -73,7 +73,7 @@ def test_a_chain_with_more_bends_comes_nearer_to_the_ring():
     problem = GivenLoss([1.0, 0.0], ring)
     a, b = pair([1.0, 0.0], [-1.0, 0.0])
     curves = [
-        train_curve(problem, a, b, kind="chain", bends=k, epochs=1000, rate=0.01, weight_decay=0.0)
+        train_curve(problem, a, b, kind="chain", bends=k, epochs=700, rate=0.015, weight_decay=0.0)
         for k in (1, 5)
     ]
     barriers = [mode_connectivity(problem, c, 61).train_loss.barrier for c in curves]
