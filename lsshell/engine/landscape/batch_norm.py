@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import Cancelled
 from lsshell.engine.problem import Problem
 
 
@@ -48,36 +48,24 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
 
 @contextlib.contextmanager
 def batch_statistics(problem: Problem) -> Iterator[None]:
-    """Inside, batch norm takes the statistics of each chunk of `Problem.chunk` examples, so that
-    losses and gradients are functions of θ alone; the running statistics stay as they are.
-
-    Raises EngineError where a chunk is of one example, which has no variance.
+    """Inside, batch-norm layers normalise by the batch at hand, and their buffers stay as they are:
+    the loss that is trained, of networks whose statistics at this θ are not known.
     """
     layers = _layers(problem)
-    if not layers:
-        yield
-        return
-    for n in (len(problem.x_train), len(problem.x_test)):
-        if n % problem.chunk == 1:
-            raise EngineError(
-                f"batch norm needs more than one example: {n} in chunks of {problem.chunk} leave"
-                " one over; say `data … --chunk` with another number"
-            )
-    momenta = [layer.momentum for layer in layers]
-    counts = [layer.num_batches_tracked.clone() for layer in layers]
+    modes = [layer.training for layer in layers]
     captured, unseen = problem._captured, problem._unseen
-    problem._captured, problem._unseen = None, False  # a graph is of running statistics
+    if layers:
+        problem._captured, problem._unseen = None, False  # a graph is of running statistics
     try:
         for layer in layers:
-            layer.momentum = 0.0
+            layer.track_running_stats = False  # in training mode: no buffer is touched
             layer.train()
         yield
     finally:
         problem._captured, problem._unseen = captured, unseen
-        for layer, momentum, count in zip(layers, momenta, counts, strict=True):
-            layer.momentum = momentum
-            layer.num_batches_tracked.copy_(count)
-            layer.eval()
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.track_running_stats = True
+            layer.train(mode)
 
 
 def _layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:

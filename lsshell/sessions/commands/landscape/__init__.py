@@ -1,7 +1,10 @@
 """Measures of the landscape around the path: a command each."""
 
-from lsshell.sessions.commands.landscape import (
-    allocation,  # noqa: F401
-    compress,  # noqa: F401
-    kernel,  # noqa: F401
+from lsshell.sessions.commands.landscape import (  # noqa: F401 - register
+    allocation,
+    compress,
+    connect,
+    kernel,
+    pattern,
+    similarity,
 )
