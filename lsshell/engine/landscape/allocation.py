@@ -183,11 +183,7 @@ def allocate_training(
     """
     if every < 1:
         raise EngineError("--every must be at least 1")
-    if has_batch_norm(problem) and len(problem.x_train) % batch == 1:
-        raise EngineError(
-            f"batch norm needs more than one example: --batch {batch} leaves one over; choose"
-            " another"
-        )
+    _refuse_single_examples(problem, batch)
     updates = epochs * -(-len(problem.x_train) // batch)
     segments = -(-updates // every)
     quantities = make_quantities(problem, of, regularizers)
@@ -230,6 +226,21 @@ def allocate_training(
         "batch norm by the statistics of each chunk"
     ]  # fmt: skip
     return allocator.result(spent.gradients, tuple(notes), result)
+
+
+def _refuse_single_examples(problem: Problem, batch: int) -> None:
+    """Batch norm by the statistics of one example alone means nothing, or fails."""
+    if not has_batch_norm(problem):
+        return
+    n = len(problem.x_train)
+    parts = [(n, batch, "--batch")]
+    parts += [(m, problem.chunk, "`data … --chunk`") for m in (n, len(problem.x_test))]
+    for count, size, option in parts:
+        if count % size == 1 or size == 1:
+            raise EngineError(
+                f"batch norm needs more than one example: {count} in parts of {size} leave one"
+                f" alone; choose another {option}"
+            )
 
 
 def make_quantities(

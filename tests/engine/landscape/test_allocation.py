@@ -19,7 +19,7 @@ from lsshell.engine.landscape.allocation import (
     allocate_walk,
     integrate,
 )
-from lsshell.engine.landscape.places import Place, kept_points, place_at
+from lsshell.engine.landscape.places import Place, kept_points, place_at, visit
 from lsshell.engine.problem import Problem
 from lsshell.engine.training import train
 from tests.engine.small import GivenLoss, blobs, dataset, images, regression
@@ -263,8 +263,10 @@ def test_a_training_run_is_allocated_and_leaves_no_trace(norm):
         assert abs(one.error) < 3e-3 and one.change < -0.05
         assert one.total == pytest.approx(one.change, abs=3e-3)
     # What is watched is the run that `train` makes, to the last bit.
-    plain = train(problem, problem.theta.clone(), **settings)
+    with visit(problem):
+        plain = train(problem, problem.theta.clone(), **settings)
     assert torch.equal(found.training.theta, plain.theta)
+    assert found.training.loss == plain.loss  # which depends on the running statistics, too
     if not norm:
         assert found.quantities[0].values[-1] == pytest.approx(plain.loss)
 

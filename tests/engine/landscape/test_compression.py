@@ -126,6 +126,18 @@ def test_in_regression_the_error_may_rise_by_half_a_percent():
     assert found.train < found.pruned_train <= 1.005 * found.train
 
 
+def test_the_share_that_can_be_pruned_is_found_to_a_thousandth():
+    g = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(300, 1000, generator=g), 1e-7 * torch.randn(1, 1000, generator=g)
+    weight[0, :67] = 1.0
+    network = nn.Sequential(nn.Linear(1000, 1, bias=False), nn.Flatten(0))
+    with torch.no_grad():
+        network[0].weight.copy_(weight)
+    y = x @ weight[0] + 0.01 * torch.randn(300, generator=g)
+    problem = Problem(network, dataset(x, y.double()))
+    assert compression(problem, here(problem)).sparsity == pytest.approx(0.933, abs=1e-3)
+
+
 def test_int8_rounds_each_tensor_to_its_own_levels_and_zlib_packs_them():
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(5, 30), nn.Tanh(), nn.Linear(30, 3))

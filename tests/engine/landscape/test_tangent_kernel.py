@@ -122,6 +122,16 @@ def test_the_kernel_is_the_jacobian_times_its_transpose(name):
     held_against_the_jacobian(name)
 
 
+@pytest.mark.parametrize("name", ["dense", "convolution", "several positions"])
+def test_dense_and_convolution_layers_need_no_jacobian_of_each_example(monkeypatch, name):
+    def refuse(*arguments):
+        raise AssertionError("a Jacobian was taken")
+
+    monkeypatch.setattr(module, "_vmapped", refuse)
+    monkeypatch.setattr(module, "_one_by_one", refuse)
+    held_against_the_jacobian(name)
+
+
 @pytest.mark.parametrize("name", ["convolution", "several positions", "gates"])
 def test_the_kernel_is_the_same_in_small_pieces(monkeypatch, name):
     monkeypatch.setattr(module, "BUDGET", 1 << 12)

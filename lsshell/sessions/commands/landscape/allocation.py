@@ -239,5 +239,5 @@ def _figure(found: Allocation, *, train: bool) -> Figure:
         "update" if train else "step",
         f"Σ LCA of the {what}" if what != "R" else "Σ LCA of R",
         series if found.by == "neuron" or len(series) == 1 else (*series, total),
-        (("0", 0.0),),
+        (("", 0.0),),
     )

@@ -70,7 +70,7 @@ def kernel(
     from lsshell.engine.landscape.tangent_kernel import tangent_kernel
 
     engine = session.engine
-    problem, place = engine.ready(), named_place(session, where)
+    problem = engine.ready()
     options: dict[str, Any] = {
         "examples": examples,
         "seed": engine.seed if seed is None else seed,
@@ -83,6 +83,7 @@ def kernel(
         first = tangent_kernel(problem, there, **{**options, "minimum": 0.0})
     if along:
         return _along(session, where, options, first, out, save)
+    place = named_place(session, where)
     found = tangent_kernel(problem, place, **options, origin=first)
     values = {"place": place.name, **_values(found), "gradients": found.gradients}
     if origin is not None:
