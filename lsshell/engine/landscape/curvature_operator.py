@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError, NotFiniteError
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
@@ -223,6 +224,16 @@ class _GaussNewtonGraph:
 
 
 _Graph = _HessianGraph | _GaussNewtonGraph
+
+
+def check_memory(operator: CurvatureOperator, wanted: int) -> None:
+    """Raises EngineError where so many bytes are not there."""
+    known = device_memory(str(operator.theta.device))
+    if known is not None and wanted > known[1] - known[0]:
+        raise EngineError(
+            f"{wanted / 2**30:.1f} GiB of vectors do not fit into the"
+            f" {(known[1] - known[0]) / 2**30:.1f} GiB that are free: ask for less at a time"
+        )
 
 
 def _pulled(

@@ -25,7 +25,7 @@ def random_directions(problem: Problem, theta: Tensor, count: int, seed: int) ->
     d ~ N(0, I); then d_f ← d_f·‖θ_f‖/‖d_f‖ for each filter f (a slice along the first axis: a row
     of a dense layer, a filter of a convolution) of every tensor with two axes or more. Biases and
     normalisation parameters do not move, nor do filters that are zero. Direction k is the same
-    whatever `count` is. Li et al. 2018, "Visualizing the loss landscape of neural nets", §4.
+    whatever `count` is. Li et al. 2018, "Visualizing the loss landscape of neural nets".
 
     Raises EngineError where nothing would move.
     """

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
-from lsshell.engine.errors import Cancelled
+from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.problem import Problem
+from lsshell.engine.stacked.problem import has_tied_weights
 
 Curve = Callable[[Tensor], Tensor]
 
@@ -50,6 +51,8 @@ def output_turning(
     Batch-norm statistics are held as they are. Raises whatever the network does where it cannot
     be differentiated forwards twice.
     """
+    if has_tied_weights(problem):
+        raise EngineError("weights are used in two places")
     names = [s.name for s in problem.slots]
     start, step = problem.tensors(origin), problem.tensors(direction)
     found = []

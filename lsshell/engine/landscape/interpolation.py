@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lsshell.engine.errors import Cancelled, EngineError
-from lsshell.engine.events import Progress
+from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.batch_norm import has_batch_norm, recompute_statistics
 from lsshell.engine.landscape.directions import point_directions
 from lsshell.engine.landscape.gauss_length import gauss_length, output_turning
@@ -20,9 +19,6 @@ from lsshell.engine.landscape.grid import BatchNorm, Values, evaluate
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.vectors import norm
-
-if TYPE_CHECKING:
-    from lsshell.engine.engine import Engine
 
 MONOTONE = 1e-6  # of the loss's range: a rise below it is rounding
 MOST_POINTS = 100_000
@@ -70,13 +66,14 @@ class Interpolation:
 
 
 def interpolate(
-    engine: Engine,
+    problem: Problem,
     a: Place,
     b: Place,
     *,
     points: int = 50,
     refine: int = 0,
     batch_norm: BatchNorm = "recomputed",
+    listen: Listener = silent,
 ) -> Interpolation:
     """The straight line from A to B at `points` equidistant α, both ends included.
 
@@ -86,11 +83,10 @@ def interpolate(
     the first 1000 test examples', with those statistics held.
 
     Lucas et al. 2021, "Analyzing monotonic linear interpolation in neural network loss
-    landscapes": Δ (§3), Gauss length (§4.1). Raises EngineError where A is B.
+    landscapes" (Δ and the Gauss length). Raises EngineError where A is B.
     """
     if not 2 <= points <= MOST_POINTS or not 0 <= refine <= MOST_POINTS:
         raise EngineError(f"--points takes 2 to {MOST_POINTS}, --refine 0 to {MOST_POINTS}")
-    problem = engine.ready()
     with visit(problem, a):
         origin = a.theta.to(problem.device)
         direction = point_directions(origin, b.theta.to(problem.device))
@@ -100,7 +96,7 @@ def interpolate(
             rows = torch.tensor(alphas, dtype=torch.float64)[:, None]
             found = evaluate(
                 problem, origin, direction, rows,
-                batch_norm=batch_norm, listen=engine.listen, task="interpolate",
+                batch_norm=batch_norm, listen=listen, task="interpolate",
             )  # fmt: skip
             for i, alpha in enumerate(alphas):
                 losses: dict[Split, float] = {s: float(v.loss[i]) for s, v in found.items()}
@@ -119,10 +115,10 @@ def interpolate(
             measure(sorted(more))
             left -= len(more)
         alphas = sorted(known)
-        gauss, why = _gauss(engine, problem, origin, direction[0], alphas, batch_norm)
+        gauss, why = _gauss(problem, origin, direction[0], alphas, batch_norm, listen)
     values = {split: _values(problem, [known[x] for x in alphas], split) for split in known[0.0][0]}
     train = values["train"].loss.tolist()
-    if not all(map(math.isfinite, train)):
+    if not all(bool(v.loss.isfinite().all()) for v in values.values()):
         raise EngineError("the loss is not finite everywhere between these points")
     threshold = MONOTONE * (max(train) - min(train))
     length = norm(origin)
@@ -202,12 +198,12 @@ def bent(alphas: Sequence[float], losses: Sequence[float]) -> list[float]:
 
 
 def _gauss(
-    engine: Engine,
     problem: Problem,
     origin: Tensor,
     direction: Tensor,
     alphas: Sequence[float],
     batch_norm: BatchNorm,
+    listen: Listener,
 ) -> tuple[Tensor | None, str]:
     x = problem.x_test[:TURNED]
     anew = batch_norm == "recomputed" and has_batch_norm(problem)
@@ -221,7 +217,7 @@ def _gauss(
             raise
         except Exception as e:  # the network may be the user's own
             return None, (str(e).splitlines() or [type(e).__name__])[0].strip()[:120]
-        engine.listen(Progress("Gauss length", k + 1, len(alphas)))
+        listen(Progress("Gauss length", k + 1, len(alphas)))
     return gauss_length(alphas, rates), ""
 
 

@@ -6,19 +6,16 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.events import Progress
+from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.directions import random_direction
 from lsshell.engine.landscape.grid import evaluate
-from lsshell.engine.landscape.places import Place, find_place, visit
-
-if TYPE_CHECKING:
-    from lsshell.engine.engine import Engine
+from lsshell.engine.landscape.places import Place, visit
+from lsshell.engine.problem import Problem
 
 MOST = 10_000
 FLAT = 8.0  # units of rounding of the largest value: a slice that varies less is flat
@@ -54,15 +51,16 @@ class RoughnessResult:
 
 
 def roughness(
-    engine: Engine,
-    place: Place | None = None,
+    problem: Problem,
+    place: Place,
     *,
     directions: int = 50,
     points: int = 10,
     spans: Sequence[float] = (0.001, 0.01, 0.1, 1.0),
-    seed: int | None = None,
+    seed: int = 0,
+    listen: Listener = silent,
 ) -> RoughnessResult:
-    """The roughness index of the training loss around a place (default: here).
+    """The roughness index of the training loss around a place.
 
     f_k(s) = L(θ + s·d_k) on `points` + 1 equidistant s of [−l, l], l each of `spans`, along M =
     `directions` filter-normalised Gaussian directions (`random_directions`); with
@@ -79,9 +77,6 @@ def roughness(
         raise EngineError(f"--points takes 1 to {MOST}")
     if not spans or not all(0.0 < span < math.inf for span in spans):
         raise EngineError("--range takes lengths above 0, as in 0.01 or 0.001,0.01,0.1")
-    problem = engine.ready()
-    place = place or find_place(engine)
-    seed = engine.seed if seed is None else seed
     grids = [torch.linspace(-span, span, points + 1, dtype=torch.float64) for span in spans]
     rows = torch.cat(grids)[:, None]
     found = []
@@ -93,7 +88,7 @@ def roughness(
             if not bool(losses.isfinite().all()):
                 raise EngineError("the loss is not finite along a direction: a smaller --range")
             found.append(losses.view(len(spans), points + 1))
-            engine.listen(Progress("roughness", k + 1, directions))
+            listen(Progress("roughness", k + 1, directions))
     slices = torch.stack(found, dim=1)
     rounding = torch.finfo(problem.dtype).eps
     return RoughnessResult(

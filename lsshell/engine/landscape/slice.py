@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
+from lsshell.engine.events import Progress
 from lsshell.engine.landscape.directions import (
     Projected,
     cosine,
@@ -97,8 +98,8 @@ def take_slice(
     """The slice through a place (default: here) along one direction or two.
 
     directions: random (filter-normalised; 1 is the weights' own norm), principal (of the kept
-    points; in units of parameter length) or hessian (eigenvectors of the eigenvalues largest in
-    magnitude; parameter length). `toward` gives one place or two instead: 1 is there. spans:
+    points; in units of parameter length) or hessian (unit eigenvectors of the greatest
+    eigenvalues; parameter length). `toward` gives one place or two instead: 1 is there. spans:
     least and greatest coefficient, of each axis or of both. Defaults: two dimensions, one towards
     a single place; 51 points on a line, 31 on a side of a plane; −1 … 1 for random, −0.5 … 1.5
     towards places, the walk and a quarter of its extent on either side for principal, and for
@@ -227,8 +228,18 @@ def _default_spans(
 
 
 def _eigenvectors(engine: Engine, theta: Tensor, count: int) -> tuple[tuple[float, ...], Tensor]:
-    """The Hessian's eigenvalues largest in magnitude, and their unit eigenvectors (k, p)."""
-    raise EngineError("--directions hessian is not built yet")
+    """The Hessian's greatest eigenvalues and their unit eigenvectors (k, p)."""
+    from lsshell.engine.landscape.curvature_operator import CurvatureOperator
+    from lsshell.engine.landscape.lanczos import top_eigenvalues
+
+    def moved(products: int) -> None:
+        engine.listen(Progress("eigenvectors", products, 0))
+
+    operator = CurvatureOperator(engine.ready(), theta, moved=moved)
+    found = top_eigenvalues(operator, count, "top", seed=engine.seed)
+    if len(found.values) < count:
+        raise EngineError("a single parameter has one direction: --dimensions 1")
+    return tuple(found.values.tolist()), found.eigenvectors
 
 
 def _kept(engine: Engine) -> list[Point]:

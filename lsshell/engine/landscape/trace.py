@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.landscape.curvature_operator import CurvatureOperator
+from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check_memory
 from lsshell.engine.seeds import generator
 
 TraceMethod = Literal["hutchinson", "hutch++"]
@@ -47,9 +47,10 @@ def hessian_trace(
     hutch++ (Meyer, Musco, Musco & Woodruff 2021): a third of the products make an orthonormal Q
     that spans most of H, a third take tr QᵀHQ exactly, and a third are Hutchinson's for what
     lies outside; the error is that of the last. Much better where few eigenvalues make the trace.
-    Holds probes/3 vectors (p,). Takes no `until`.
+    Holds probes vectors (p,), a third of them for long. Takes no `until`.
 
-    Raises EngineError for fewer than 2 probes (6 for hutch++), which have no error.
+    Raises EngineError for fewer than 2 probes (6 for hutch++), which have no error, and where
+    the memory does not do.
     """
     if method not in get_args(TraceMethod):
         raise EngineError(f"{method} is no method: {' or '.join(get_args(TraceMethod))}")
@@ -70,6 +71,7 @@ def hessian_trace(
         return Estimate(value, error, len(forms), operator.products - spent)
     sketch = probes // 3
     rank = min(sketch, operator.p)
+    check_memory(operator, 3 * rank * operator.p * operator.theta.element_size())
     rows = torch.cat(
         [
             operator.times(rademacher(operator, min(ROUND, rank - k), draw))

@@ -58,13 +58,15 @@ def interpolate(
 
     check_picture(out)
     check_table(save)
+    engine = session.engine
     found = follow(
-        session.engine,
+        engine.ready(),
         named_place(session, a),
         named_place(session, b),
         points=points,
         refine=refine,
         batch_norm=batch_norm,
+        listen=engine.listen,
     )
     values, text = interpolation_values(found), _text(found)
     if save is not None:

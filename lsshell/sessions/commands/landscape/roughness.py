@@ -62,13 +62,15 @@ def roughness(
 
     check_picture(out)
     check_table(save)
+    engine = session.engine
     found = measure(
-        session.engine,
+        engine.ready(),
         named_place(session, where),
         directions=directions,
         points=points,
         spans=_spans(span),
-        seed=seed,
+        seed=engine.seed if seed is None else seed,
+        listen=engine.listen,
     )
     values = roughness_values(found)
     text = _table(found)

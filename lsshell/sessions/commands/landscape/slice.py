@@ -252,12 +252,10 @@ def _curves(found: Slice, quantity: Quantity) -> Figure:
     bands = (("L*", found.level),) if loss and found.level is not None else ()
     first, places = next(iter(found.values)), [(found.origin.name, 0.0)]
     places += [(name, 1.0) for name in found.toward]
-    shown = lines[0]
     marks = tuple(
-        Series(name, (axis[i],), (shown.y[i],), "mark")
+        Series(name, (at,), (_between(lines[0], at),), "mark")
         for name, at in places
-        for i, a in enumerate(axis)
-        if abs(a - at) < NEAR
+        if _inside(found, (at,))
     )
     (low, _), (high, _) = found.extreme(first), found.extreme(first, greatest=True)
     return Figure(
@@ -268,6 +266,13 @@ def _curves(found: Slice, quantity: Quantity) -> Figure:
         bands,
         y_log=loss and 0.0 < 20.0 * low < high,
     )
+
+
+def _between(line: Series, at: float) -> float:
+    """The height at which a line is drawn."""
+    k = max(1, next((i for i, a in enumerate(line.x) if a >= at), len(line.x) - 1))
+    share = (at - line.x[k - 1]) / (line.x[k] - line.x[k - 1])
+    return line.y[k - 1] + share * (line.y[k] - line.y[k - 1])
 
 
 def _map(found: Slice, split: Split, quantity: Quantity) -> Figure:
