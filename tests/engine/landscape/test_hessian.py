@@ -40,10 +40,14 @@ def operator_of(problem, kind="hessian", **options):
     return CurvatureOperator(problem, problem.theta, kind, **options)
 
 
-def tanh(data=None, *, dtype=DOUBLE, chunk=5, **options):
+def perceptron():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
-    return Problem(network, blobs() if data is None else data, dtype=dtype, chunk=chunk, **options)
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def tanh(data=None, *, dtype=DOUBLE, chunk=5, **options):
+    data = blobs() if data is None else data
+    return Problem(perceptron(), data, dtype=dtype, chunk=chunk, **options)
 
 
 def convolution():
@@ -163,8 +167,10 @@ def test_a_part_of_the_examples_is_the_same_at_every_place_and_for_every_chunk()
 @pytest.mark.parametrize("count", [2, 15])  # 15: more ranks than examples
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
 def test_ranks_give_the_products_of_one_process(kind, count):
+    networks = [perceptron() for _ in range(count)]  # before there are threads
+
     def products(ranks):
-        problem = tanh(chunk=2, ranks=ranks)
+        problem = Problem(networks[ranks.rank], blobs(), dtype=DOUBLE, chunk=2, ranks=ranks)
         v = torch.linspace(-1, 1, 3 * problem.p, dtype=DOUBLE).view(3, -1)
         whole = operator_of(problem, kind).times(v)
         return whole, operator_of(problem, kind, examples=8).times(v)
