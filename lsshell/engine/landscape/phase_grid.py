@@ -1,0 +1,193 @@
+"""A cell of a phase table: networks of several seeds, trained at one load and temperature, and
+what their landscape is like.
+
+Source: Yang et al., "Taxonomizing local versus global structure in neural network loss
+landscapes", NeurIPS 2021, and its released code, whose settings are the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from lsshell.engine.data import DataSet
+from lsshell.engine.data.dataset import digest_of
+from lsshell.engine.errors import Cancelled, DivergedError, EngineError, NotFiniteError
+from lsshell.engine.landscape.connectivity import mode_connectivity
+from lsshell.engine.landscape.curves import train_curve
+from lsshell.engine.landscape.phases import LOADS, MEASURES, TEMPERATURES, Cell
+from lsshell.engine.landscape.places import Place, visit
+from lsshell.engine.landscape.similarity import SOFTMAX, similarity
+from lsshell.engine.networks import build_network
+from lsshell.engine.problem import Problem
+from lsshell.engine.seeds import generator
+from lsshell.engine.training import Descent, train
+
+CURVE_POINTS = 5  # t = 0, ¼, ½, ¾, 1, as published
+_WIDTHS = re.compile(r"(\d*)w")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the networks of a cell are made and measured; two of the fields are the cell's place.
+
+    network: words as of `build_network`, with `w`, `2w`, … for the width and its multiples and
+    without the data's own sizes: `mlp w-w`, `cnn w-d4w`; MODULE:FACTORY is called with `width`.
+    examples: how many train (None: all), the first of a random order, so that a smaller choice is
+    part of a larger one; noise: the share of them whose label is drawn anew, uniformly.
+    batch_size, lr, weight_decay, momentum, epochs: of SGD on the mean loss + ½·weight_decay·‖θ‖²,
+    the rate a tenth after three quarters of the epochs (see `training.Descent`).
+    seeds: networks in a cell. measured: so many training examples, the same in all cells (but for
+    noise in their labels), are what Hessian and CKA are of; probes: of the trace, the same
+    everywhere. curve_epochs: of the curve between the first two networks.
+    """
+
+    network: tuple[str, ...] = ("mlp", "w-w")
+    activation: str | None = "relu"
+    width: int = 32
+    examples: int | None = None
+    noise: float = 0.0
+    batch_size: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    epochs: int = 100
+    seeds: int = 5
+    measured: int = 200
+    probes: int = 100
+    curve_epochs: int = 50
+
+    def check(self, data: DataSet) -> None:
+        """Raises EngineError for what no network can be trained with on this data."""
+        if data.task != "classification":
+            raise EngineError(f"phases are of classification: {data.name} is regression")
+        least = {"width": 1, "batch_size": 1, "epochs": 1, "seeds": 2, "measured": 2, "probes": 2,
+                 "curve_epochs": 1}  # fmt: skip
+        for name, most in least.items():
+            if getattr(self, name) < most:
+                raise EngineError(f"{_spoken(name)} {getattr(self, name)}: {most} is the least")
+        if not 0.0 < self.lr < math.inf:
+            raise EngineError(f"the learning rate must be above 0, not {self.lr:g}")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise EngineError(f"weight decay must be 0 or above, not {self.weight_decay:g}")
+        if not 0.0 <= self.momentum < 1.0:
+            raise EngineError(f"momentum must be from 0 to below 1, not {self.momentum:g}")
+        if not 0.0 <= self.noise <= 1.0:
+            raise EngineError(f"noise is a share of the labels, 0 to 1, not {self.noise:g}")
+        n = len(data.x_train)
+        if self.examples is not None and not 1 <= self.examples <= n:
+            raise EngineError(f"examples {self.examples}: {data.name} has {n} to train on")
+        if self.measured > (self.examples or n):
+            raise EngineError(
+                f"measured {self.measured}: a cell trains on {self.examples or n} examples, and"
+                " all cells are measured on the same ones; measure on fewer"
+            )
+
+    def at(self, load: str, x: float, temperature: str, t: float) -> Recipe:
+        """The recipe of a cell. Raises EngineError for a fraction where a number is whole."""
+        place = {}
+        for name, value in ((load, x), (temperature, t)):
+            whole = name in ("width", "examples", "batch_size")
+            if whole and value != int(value):
+                raise EngineError(f"{_spoken(name)} must be whole, not {value:g}")
+            place[name] = int(value) if whole else float(value)
+        return replace(self, **place)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network of a cell: accuracies in per cent, the rest as in `Cell`."""
+
+    seed: int
+    test_accuracy_pct: float
+    train_loss: float
+    train_accuracy_pct: float
+    hessian_top_eigenvalue: float
+    hessian_trace: float
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell, its networks, and what went wrong (its measures are then NaN), if anything."""
+
+    cell: Cell
+    runs: tuple[Run, ...]
+    note: str = ""
+
+
+def measure_cell(
+    data: DataSet,
+    recipe: Recipe,
+    load: str,
+    temperature: str,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    chunk: int | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    search: Path | None = None,
+) -> CellResult:
+    """Trains the networks of a cell from seeds `seed`, `seed` + 1, … and measures them.
+
+    Means over the networks: test and training accuracy, training loss, the Hessian's top eigenvalue
+    and trace (at `measured` training examples); over their pairs: linear CKA of the softmax on
+    mixtures of these examples (mixup, α = 16), and ‖θ_i − θ_j‖. Mode connectivity is of the first
+    two: mc = ē − e(t*) in per cent of training error, over 5 points of a trained quadratic Bézier
+    curve. The result depends on the cell alone, not on the grid that it is of.
+
+    Where training diverges the measures that need it are NaN, and `note` says so. Raises
+    EngineError for a recipe that is none, Cancelled where the user asked to stop.
+    """
+    recipe.check(data)
+    place = (float(getattr(recipe, load) or 0), float(getattr(recipe, temperature)))
+    trained_on = _training_set(data, recipe, seed)
+
+    def problem_of(k: int, examples: DataSet) -> Problem:
+        words, options = _network(recipe, examples)
+        network = build_network(
+            words, examples, activation=recipe.activation, seed=seed + k,
+            factory_options=options, search=search,
+        )  # fmt: skip
+        return Problem(
+            network, examples, device=device, dtype=dtype, chunk=chunk, cancelled=cancelled
+        )
+
+    try:
+        problem, places = _train(problem_of, trained_on, recipe, seed)
+    except (DivergedError, NotFiniteError) as e:
+        return CellResult(Cell(*place, *[math.nan] * len(MEASURES)), (), str(e))
+    measured = problem_of(0, _first(trained_on, recipe.measured))
+    runs = [_measure(problem, measured, p, seed + k, recipe) for k, p in enumerate(places)]
+    note = ""
+    try:
+        curve = train_curve(
+            problem, places[0].theta, places[1].theta,
+            epochs=recipe.curve_epochs, weight_decay=recipe.weight_decay, seed=seed,
+        )  # fmt: skip
+        connectivity = mode_connectivity(problem, curve, CURVE_POINTS).mc
+    except Cancelled:
+        raise
+    except EngineError as e:  # the settings are checked: it diverged
+        connectivity, note = math.nan, str(e)
+    found = similarity(
+        measured, places, split="train", examples=recipe.measured, mixup=True, seed=seed
+    )
+    alike = [pair.layer(SOFTMAX).linear for pair in found.pairs]
+    known = [value for value in alike if value is not None]
+    cell = Cell(
+        *place,
+        *(fmean(getattr(run, f.name) for run in runs) for f in fields(Run)[1:]),
+        mode_connectivity_pct=connectivity,
+        cka_softmax=fmean(known) if known else math.nan,
+        l2_distance=fmean(pair.distance for pair in found.pairs),
+    )
+    return CellResult(cell, tuple(runs), note)
