@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsshell.engine.data import DataSet
 from lsshell.engine.data.dataset import digest_of
 from lsshell.engine.errors import Cancelled, DivergedError, EngineError, NotFiniteError
 from lsshell.engine.landscape.connectivity import mode_connectivity
 from lsshell.engine.landscape.curves import train_curve
-from lsshell.engine.landscape.phases import LOADS, MEASURES, TEMPERATURES, Cell
+from lsshell.engine.landscape.phases import MEASURES, Cell
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.landscape.similarity import SOFTMAX, similarity
 from lsshell.engine.networks import build_network
@@ -32,7 +31,7 @@ from lsshell.engine.seeds import generator
 from lsshell.engine.training import Descent, train
 
 CURVE_POINTS = 5  # t = 0, ¼, ½, ¾, 1, as published
-_WIDTHS = re.compile(r"(\d*)w")
+_LAYERS = re.compile(r"(d?)(?:(\d*)w|(\d+))")
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Recipe:
 
     network: words as of `build_network`, with `w`, `2w`, … for the width and its multiples and
     without the data's own sizes: `mlp w-w`, `cnn w-d4w`; MODULE:FACTORY is called with `width`.
+    activation: None is relu, or what a factory has of its own.
     examples: how many train (None: all), the first of a random order, so that a smaller choice is
     part of a larger one; noise: the share of them whose label is drawn anew, uniformly.
     batch_size, lr, weight_decay, momentum, epochs: of SGD on the mean loss + ½·weight_decay·‖θ‖²,
@@ -51,7 +51,7 @@ class Recipe:
     """
 
     network: tuple[str, ...] = ("mlp", "w-w")
-    activation: str | None = "relu"
+    activation: str | None = None
     width: int = 32
     examples: int | None = None
     noise: float = 0.0
@@ -148,15 +148,11 @@ def measure_cell(
     EngineError for a recipe that is none, Cancelled where the user asked to stop.
     """
     recipe.check(data)
-    place = (float(getattr(recipe, load) or 0), float(getattr(recipe, temperature)))
+    place = (float(getattr(recipe, load)), float(getattr(recipe, temperature)))
     trained_on = _training_set(data, recipe, seed)
 
     def problem_of(k: int, examples: DataSet) -> Problem:
-        words, options = _network(recipe, examples)
-        network = build_network(
-            words, examples, activation=recipe.activation, seed=seed + k,
-            factory_options=options, search=search,
-        )  # fmt: skip
+        network = _network(recipe, examples, seed + k, search)
         return Problem(
             network, examples, device=device, dtype=dtype, chunk=chunk, cancelled=cancelled
         )
@@ -191,3 +187,115 @@ def measure_cell(
         l2_distance=fmean(pair.distance for pair in found.pairs),
     )
     return CellResult(cell, tuple(runs), note)
+
+
+def _network(recipe: Recipe, data: DataSet, seed: int, search: Path | None) -> nn.Module:
+    """The recipe's network in its width, initialised from the seed."""
+    name, *words = recipe.network
+    if ":" in name:
+        return build_network(
+            recipe.network, data, activation=recipe.activation, seed=seed,
+            factory_options={"width": str(recipe.width)}, search=search,
+        )  # fmt: skip
+    if name not in ("mlp", "cnn") or len(words) != 1:
+        raise EngineError(
+            f"{' '.join(recipe.network)}: a network of any width is `mlp w-w`, `cnn w-d4w` or"
+            " MODULE:FACTORY"
+        )
+    layers = "-".join(_layer(word, recipe.width, words[0]) for word in words[0].split("-"))
+    if name == "mlp":
+        layers = f"{math.prod(data.x_train.shape[1:])}-{layers}-{data.outputs}"
+    return build_network((name, layers), data, activation=recipe.activation or "relu", seed=seed)
+
+
+def _layer(word: str, width: int, words: str) -> str:
+    found = _LAYERS.fullmatch(word)
+    if found is None:
+        raise EngineError(
+            f"{words}: {word} is no layer; write w, 2w, … or a number, as in `mlp w-2w` or"
+            " `cnn w-2w-d64`"
+        )
+    dense, times, size = found.groups()
+    return f"{dense}{size or int(times or 1) * width}"
+
+
+def _training_set(data: DataSet, recipe: Recipe, seed: int) -> DataSet:
+    """The examples that train, in a random order, with their labels as noisy as they are to be.
+
+    Noisier labels are noisy where less noisy ones are, with the same draws.
+    """
+    n = len(data.x_train)
+    order = torch.randperm(n, generator=generator(seed, "phase examples"))
+    chosen = order[: recipe.examples or n]
+    y = data.y_train[chosen].clone()
+    source = generator(seed, "label noise")
+    drawn = torch.randint(data.outputs, (n,), generator=source)[: len(chosen)]
+    rank = torch.rand(n, generator=source, dtype=torch.float64)[: len(chosen)].argsort()
+    noisy = rank[: round(recipe.noise * len(chosen))]
+    y[noisy] = drawn[noisy]
+    return _with_training(data, data.x_train[chosen], y)
+
+
+def _first(data: DataSet, count: int) -> DataSet:
+    return _with_training(data, data.x_train[:count], data.y_train[:count])
+
+
+def _with_training(data: DataSet, x: Tensor, y: Tensor) -> DataSet:
+    return replace(data, x_train=x, y_train=y, digest=digest_of(x, y, data.x_test, data.y_test))
+
+
+def _train(
+    problem_of: Callable[[int, DataSet], Problem], data: DataSet, recipe: Recipe, seed: int
+) -> tuple[Problem, list[Place]]:
+    """The networks of all seeds, as places of one problem."""
+    problem: Problem | None = None
+    places = []
+    for k in range(recipe.seeds):
+        own = problem_of(k, data)
+        trained = train(
+            own,
+            own.theta.clone(),
+            epochs=recipe.epochs,
+            rate=recipe.lr,
+            batch=recipe.batch_size,
+            penalty=0.5 * recipe.weight_decay,
+            biases=True,
+            seed=seed + k,
+            descent=Descent(recipe.momentum),
+        )
+        if trained.reason == "interrupted":
+            raise Cancelled
+        buffers = {name: b.clone() for name, b in own.network.named_buffers()}
+        places.append(Place(f"seed {seed + k}", trained.theta, buffers))
+        problem = problem or own
+    assert problem is not None
+    return problem, places
+
+
+def _measure(problem: Problem, measured: Problem, place: Place, seed: int, recipe: Recipe) -> Run:
+    """One network: losses over all its examples, curvature over those measured on."""
+    with visit(problem, place):
+        train_set, test_set = (problem.metrics(place.theta, s) for s in ("train", "test"))
+    top, trace = _curvature(measured, place, recipe.probes)
+    accuracies = [100.0 * (m.accuracy or 0.0) for m in (test_set, train_set)]
+    return Run(seed, accuracies[0], train_set.loss, accuracies[1], top, trace)
+
+
+def _curvature(problem: Problem, place: Place, probes: int) -> tuple[float, float]:
+    """λ_max and the trace of the Hessian, with the same probes for every network of this size."""
+    with visit(problem, place):
+        source = generator(0, "phase probes")
+        total, v = 0.0, torch.randn(problem.p, generator=source).to(problem.theta)
+        for _ in range(probes):
+            u = (2.0 * torch.randint(2, (problem.p,), generator=source) - 1.0).to(v)
+            total += float(u @ problem.hessian_vector(place.theta, u))
+        top = 0.0
+        for _ in range(60):
+            v /= v.norm()
+            w = problem.hessian_vector(place.theta, v)
+            top, v = float(v @ w), w
+    return top, total / probes
+
+
+def _spoken(field: str) -> str:
+    return field.replace("_", "-")
