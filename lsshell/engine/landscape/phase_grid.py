@@ -152,7 +152,7 @@ def measure_cell(
     trained_on = _training_set(data, recipe, seed)
 
     def problem_of(k: int, examples: DataSet) -> Problem:
-        network = _network(recipe, examples, seed + k, search)
+        network = build(recipe, examples, seed + k, search)
         return Problem(
             network, examples, device=device, dtype=dtype, chunk=chunk, cancelled=cancelled
         )
@@ -189,8 +189,11 @@ def measure_cell(
     return CellResult(cell, tuple(runs), note)
 
 
-def _network(recipe: Recipe, data: DataSet, seed: int, search: Path | None) -> nn.Module:
-    """The recipe's network in its width, initialised from the seed."""
+def build(recipe: Recipe, data: DataSet, seed: int, search: Path | None = None) -> nn.Module:
+    """The recipe's network in its width, initialised from the seed.
+
+    Raises EngineError for words that name none.
+    """
     name, *words = recipe.network
     if ":" in name:
         return build_network(
