@@ -21,10 +21,13 @@ from lsshell.engine.data import DataSet
 from lsshell.engine.data.dataset import digest_of
 from lsshell.engine.errors import Cancelled, DivergedError, EngineError, NotFiniteError
 from lsshell.engine.landscape.connectivity import mode_connectivity
+from lsshell.engine.landscape.curvature_operator import CurvatureOperator
 from lsshell.engine.landscape.curves import train_curve
+from lsshell.engine.landscape.lanczos import top_eigenvalues
 from lsshell.engine.landscape.phases import MEASURES, Cell
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.landscape.similarity import SOFTMAX, similarity
+from lsshell.engine.landscape.trace import hessian_trace
 from lsshell.engine.networks import build_network
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
@@ -285,19 +288,11 @@ def _measure(problem: Problem, measured: Problem, place: Place, seed: int, recip
 
 
 def _curvature(problem: Problem, place: Place, probes: int) -> tuple[float, float]:
-    """λ_max and the trace of the Hessian, with the same probes for every network of this size."""
+    """λ_max and the trace of the Hessian; the probes are the same for every network of a size."""
     with visit(problem, place):
-        source = generator(0, "phase probes")
-        total, v = 0.0, torch.randn(problem.p, generator=source).to(problem.theta)
-        for _ in range(probes):
-            u = (2.0 * torch.randint(2, (problem.p,), generator=source) - 1.0).to(v)
-            total += float(u @ problem.hessian_vector(place.theta, u))
-        top = 0.0
-        for _ in range(60):
-            v /= v.norm()
-            w = problem.hessian_vector(place.theta, v)
-            top, v = float(v @ w), w
-    return top, total / probes
+        operator = CurvatureOperator(problem, place.theta)
+        top = top_eigenvalues(operator, 1, "top").greatest
+        return top, hessian_trace(operator, probes).value
 
 
 def _spoken(field: str) -> str:
