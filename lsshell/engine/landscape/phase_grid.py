@@ -162,10 +162,10 @@ def measure_cell(
 
     try:
         problem, places = _train(problem_of, trained_on, recipe, seed)
+        measured = problem_of(0, _first(trained_on, recipe.measured))
+        runs = [_measure(problem, measured, p, seed + k, recipe) for k, p in enumerate(places)]
     except (DivergedError, NotFiniteError) as e:
         return CellResult(Cell(*place, *[math.nan] * len(MEASURES)), (), str(e))
-    measured = problem_of(0, _first(trained_on, recipe.measured))
-    runs = [_measure(problem, measured, p, seed + k, recipe) for k, p in enumerate(places)]
     note = ""
     try:
         curve = train_curve(

@@ -21,6 +21,9 @@ QUICK = "--seeds 2 --epochs 4 --curve-epochs 2 --measured 20 --probes 4 --networ
 GRID = f"phases --load width=2,4 --temperature batch=4,30 {QUICK}"
 
 
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+
+
 def numbers(file):
     """The measures in a saved table, by the place of their cell."""
     rows = csv.DictReader(file.open())
@@ -64,7 +67,7 @@ def test_what_is_saved_is_read_again_to_the_same_result(tmp_path):
 
 def test_every_panel_is_drawn_with_the_hot_end_on_top(tmp_path):
     session = talk(tmp_path / "said", "")
-    from lsshell.sessions.phase_plots import PANELS
+    from lsshell.sessions.phases.plots import PANELS
 
     for panel in PANELS:
         (outcome,) = say(session, f"{FROM} --show {panel} --limits published")
@@ -163,10 +166,11 @@ def test_a_grid_that_is_killed_goes_on_where_it_stopped_to_the_same_numbers(meas
     assert {f: f.stat().st_mtime_ns for f in before} == before
 
 
+@linux
 def test_a_process_that_measures_ends_with_the_one_that_started_it():
     starter = (
         "import os, subprocess, sys, time\n"
-        "words = [sys.executable, '-m', 'lsshell.sessions.phase_worker', str(os.getpid())]\n"
+        "words = [sys.executable, '-m', 'lsshell.sessions.phases.worker', str(os.getpid())]\n"
         "print(subprocess.Popen(words, stdin=subprocess.PIPE).pid, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -261,3 +265,38 @@ def test_a_grid_needs_data_to_classify_and_a_folder_that_can_be_made(tmp_path):
     assert "cannot be made" in failure(session, f"{line} --work {tmp_path / 'file' / 'x'}")
     results(session, "data mpg")
     assert "classification" in failure(session, line)
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def laboratory():
+    from lsshell.engine.data import load_data
+    from lsshell.engine.landscape.phase_grid import Recipe
+    from lsshell.sessions.phases.cells import CellJob, Laboratory
+
+    jobs = {k: CellJob(Recipe(width=k), "width", "lr") for k in (2, 3)}
+    return Laboratory(load_data("iris"), 0, "cpu", "float32"), jobs
+
+
+@linux
+def test_processes_end_at_once_where_the_user_asks_to_stop(laboratory):
+    from lsshell.engine.errors import Cancelled
+    from lsshell.sessions.phases.processes import Processes
+
+    with Processes(laboratory[0], 2, cancelled=lambda: True) as processes:
+        pids = [process._process.pid for process in processes._all]
+        with pytest.raises(Cancelled):
+            processes.measure(laboratory[1], lambda k, result: None)
+    assert not any(map(alive, pids))
+
+
+def test_a_process_that_dies_is_told_of_by_its_cell(laboratory):
+    from lsshell.engine.errors import EngineError
+    from lsshell.sessions.phases.processes import Processes
+
+    with Processes(laboratory[0], 1) as processes:
+        processes._all[0]._process.kill()
+        with pytest.raises(EngineError, match=r"the process of width=2 lr=0.1 ended: it was kil"):
+            processes.measure(laboratory[1], lambda k, result: None)

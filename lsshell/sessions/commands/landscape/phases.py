@@ -13,8 +13,8 @@ from cyclopts import Parameter
 from lsshell.engine.vocabulary import Activation
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
-from lsshell.sessions.phase_grid import measured_table
-from lsshell.sessions.phase_plots import PANELS, Limits, Panel, phase_figure
+from lsshell.sessions.phases.grid import measured_table
+from lsshell.sessions.phases.plots import PANELS, Limits, Panel, phase_figure
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import table
 from lsshell.sessions.vocabulary import VOCABULARY, FromSession, positive

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.phase_cells import CellJob, measure_cells
+from lsshell.sessions.phases.cells import CellJob, Laboratory, measure_cells
 
 if TYPE_CHECKING:
     from lsshell.engine.landscape.phase_grid import CellResult, Recipe
@@ -50,10 +50,13 @@ def measured_table(
     if engine.data is None:
         raise CommandError("no data yet: say `data` (for example `data digits`) first")
     recipe = _recipe(given, x_name, t_name)
-    cells = [
-        _cell(session, recipe.at(x_name, x, t_name, t), x_name, t_name) for t in ts for x in xs
-    ]
+    cells = [CellJob(recipe.at(x_name, x, t_name, t), x_name, t_name) for t in ts for x in xs]
+    for cell in cells:
+        cell.recipe.check(engine.data)
     build(cells[0].recipe, engine.data, engine.seed, session.modules)  # what the words name
+    laboratory = Laboratory(
+        engine.data, engine.seed, engine.device, engine.dtype, engine.chunk, session.modules
+    )
     folder, kept = _folder(session, work), 0
 
     def finished(done: int, job: CellJob, result: CellResult) -> None:
@@ -66,7 +69,7 @@ def measured_table(
     engine.listen(Progress("phases", 0, len(cells)))
     try:
         results = measure_cells(
-            cells, folder, jobs=jobs, cancelled=engine.cancel.is_set, finished=finished
+            laboratory, cells, folder, jobs=jobs, cancelled=engine.cancel.is_set, finished=finished
         )
     except Cancelled as e:
         if folder is None:
@@ -113,15 +116,6 @@ def _recipe(given: Mapping[str, Any], *axes: str) -> Recipe:
         if not fields["network"]:
             raise CommandError("--network names no network")
     return Recipe(**fields)
-
-
-def _cell(session: Session, recipe: Recipe, load: str, temperature: str) -> CellJob:
-    engine = session.engine
-    recipe.check(engine.data)
-    return CellJob(
-        engine.data, recipe, load, temperature, engine.seed, engine.device, engine.dtype,
-        engine.chunk, session.modules,
-    )  # fmt: skip
 
 
 def _folder(session: Session, work: Path | None) -> Path | None:

@@ -1,7 +1,7 @@
-"""`python -m lsshell.sessions.phase_worker PID`: measures the cells that PID sends, one by one.
+"""`python -m lsshell.sessions.phases.worker PID`: measures the cells that PID sends, one by one.
 
-Cells come pickled over standard input, from the process that started this one; each is answered by
-a line of JSON.
+A laboratory and then cells come pickled over standard input, from the process that started this
+one; each cell is answered by a line of JSON.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ def main() -> None:
     threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start()
     answers, sys.stdout = sys.stdout, sys.stderr  # what a user's own network prints is no answer
     from lsshell.engine.engine import no_approximate_arithmetic
-    from lsshell.sessions.phase_cells import result_values
+    from lsshell.sessions.phases.cells import result_values
 
     no_approximate_arithmetic()
+    laboratory = pickle.load(sys.stdin.buffer)
     while True:
         try:
             job = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         try:
-            answer = result_values(job.measure())
+            answer = result_values(laboratory.measure(job))
         except EngineError as e:
             answer = {"error": str(e)}
         answers.write(json.dumps(answer) + "\n")
