@@ -8,11 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.alignment import Alignment, align
 from lsshell.engine.landscape.batch_norm import recompute_statistics
-from lsshell.engine.landscape.curves import Curve
+from lsshell.engine.landscape.curves import (
+    BATCH,
+    RATE,
+    WEIGHT_DECAY,
+    Curve,
+    CurveKind,
+    Init,
+    line,
+    train_curve,
+)
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.problem import Problem, TestMetrics
 from lsshell.engine.vectors import norm
@@ -22,6 +33,8 @@ MOST_POINTS = 100_001
 # What counts as no deviation: a hundredth of what a network that knows nothing is off by.
 WELL_CONNECTED = 0.01
 BARRIER, WELL, BETTER = "barrier", "well connected", "curve better than its ends"
+# The measure looks at the ends too: where they are unlike, they may deviate most.
+BETWEEN = "nowhere worse or better than its ends, which differ"
 
 
 @dataclass(frozen=True)
@@ -93,8 +106,71 @@ class Connectivity:
 
     @property
     def reading(self) -> str:
-        """The sign of mc in words; within the tolerance it counts as 0."""
+        """The sign of mc in words; within the tolerance, and where an end deviates most, it says
+        nothing of what is between the ends.
+        """
+        if abs(self.mc) > self.tolerance and self.train.t_star in (0.0, 1.0):
+            return BETWEEN
         return read_sign(self.mc, self.tolerance)
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """Two points, joined by the straight line and by a trained curve; how the second was aligned to
+    the first before, None where it was not.
+    """
+
+    line: Connectivity
+    curve: Connectivity
+    trained: Curve
+    alignment: Alignment | None = None
+
+
+def connect(
+    problem: Problem,
+    a: Tensor,
+    b: Tensor,
+    *,
+    kind: CurveKind = "bezier",
+    bends: int = 1,
+    epochs: int | None = None,
+    rate: float = RATE,
+    batch: int = BATCH,
+    weight_decay: float = WEIGHT_DECAY,
+    init: Init = "linear",
+    points: int = POINTS,
+    permute: bool = False,
+    seed: int = 0,
+    listen: Listener = silent,
+) -> Connection:
+    """Trains a curve from a to b (p,) and measures along it and along the straight line.
+
+    The settings are those of `train_curve` and `mode_connectivity`. permute: b is aligned to a
+    before (`align`). Raises EngineError as these do, and where a and b are the same.
+    """
+    _check_points(points)
+    if torch.equal(a, b):
+        raise EngineError("A and B are the same parameters: there is nothing to connect")
+    alignment = align(problem, a, b, seed=seed) if permute else None
+    if alignment is not None:
+        b = alignment.theta
+    straight = mode_connectivity(problem, line(a, b), points, listen=listen)
+    trained = train_curve(
+        problem,
+        a,
+        b,
+        kind=kind,
+        bends=bends,
+        epochs=epochs,
+        rate=rate,
+        batch=batch,
+        weight_decay=weight_decay,
+        init=init,
+        seed=seed,
+        listen=listen,
+    )
+    curve = mode_connectivity(problem, trained, points, listen=listen)
+    return Connection(straight, curve, trained, alignment)
 
 
 def mode_connectivity(
@@ -107,8 +183,7 @@ def mode_connectivity(
     variance. The problem is left as it was. Raises EngineError for fewer than 3 points and where
     the loss is not finite, Cancelled where the user asked to stop.
     """
-    if not 3 <= points <= MOST_POINTS:
-        raise EngineError(f"a curve is measured at 3 to {MOST_POINTS} points, not {points}")
+    _check_points(points)
     at = tuple(i / (points - 1) for i in range(points))
     train: list[TestMetrics] = []
     test: list[TestMetrics] = []
@@ -145,12 +220,18 @@ def mode_connectivity(
     )
 
 
+def _check_points(points: int) -> None:
+    if not 3 <= points <= MOST_POINTS:
+        raise EngineError(f"a curve is measured at 3 to {MOST_POINTS} points, not {points}")
+
+
 def profile(t: Sequence[float], distance: Sequence[float], values: Sequence[float]) -> Profile:
     """What there is to say of e(t), given the distance along the curve at each t; from 0 to 1."""
     middle = 0.5 * (values[0] + values[-1])
     star = max(range(len(values)), key=lambda i: abs(values[i] - middle))
-    above = [e - ((1.0 - s) * values[0] + s * values[-1]) for s, e in zip(t, values, strict=True)]
-    above[0] = above[-1] = 0.0
+    # In this order it is exactly 0 where nothing changes.
+    above = [e - values[0] - s * (values[-1] - values[0]) for s, e in zip(t, values, strict=True)]
+    above[-1] = 0.0
     top = max(range(len(above)), key=above.__getitem__)
     length = distance[-1]
     area = math.fsum(

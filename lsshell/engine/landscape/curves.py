@@ -23,6 +23,7 @@ Init = Literal["linear", "random"]
 
 # The settings of Yang et al. 2021 (released code).
 EPOCHS = 50
+UPDATES = 1000  # at least, unless epochs are given: small data sets have few batches in an epoch
 RATE = 0.01
 BATCH = 128
 WEIGHT_DECAY = 5e-4
@@ -79,7 +80,7 @@ def train_curve(
     *,
     kind: CurveKind = "bezier",
     bends: int = 1,
-    epochs: int = EPOCHS,
+    epochs: int | None = None,
     rate: float = RATE,
     batch: int = BATCH,
     weight_decay: float = WEIGHT_DECAY,
@@ -98,12 +99,15 @@ def train_curve(
     init: linear puts the bends evenly on the line from a to b, off it by `perturbation`·‖b − a‖ in
     random directions, since a line of symmetry has no gradient across it; random draws them as new
     networks (batch-norm scales uniform in [0, 1)), as the released code does, whose flag for
-    linear bends has no effect.
+    linear bends has no effect. epochs: 50, or as many as make 1000 updates.
 
     Takes 4 + 2·bends parameter vectors and leaves the problem as it was (`places.visit`); counts a
     gradient for each epoch. Raises EngineError for settings out of range and where the training
     diverges, Cancelled where the user asked to stop.
     """
+    if epochs is None:
+        per_epoch = max(1, math.ceil(len(problem.x_train) / max(1, batch)))
+        epochs = max(EPOCHS, math.ceil(UPDATES / per_epoch))
     _check(kind, bends, epochs, rate, batch, weight_decay, perturbation)
     with visit(problem) as spent:
         points = (a, *_begin(problem, a, b, bends, init, perturbation, seed), b)

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.alignment import align
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.seeds import generator
@@ -55,8 +56,8 @@ class Ensemble:
 class PairSimilarity:
     """Two of the places, by their numbers; CKA of each layer and of the outputs; the percentage of
     examples of which the predicted class differs (None for regression); the root mean square
-    difference of the predictions (regression: None otherwise); their ensemble; ‖θ_a − θ_b‖, and
-    that over ½(‖θ_a‖ + ‖θ_b‖).
+    difference of the predictions (regression: None otherwise); their ensemble; ‖θ_a − θ_b‖, that
+    over ½(‖θ_a‖ + ‖θ_b‖), and what is left of it where b is aligned to a (None: not asked for).
     """
 
     a: int
@@ -67,6 +68,7 @@ class PairSimilarity:
     ensemble: Ensemble
     distance: float
     relative_distance: float
+    aligned_distance: float | None = None
 
     def layer(self, name: str) -> LayerSimilarity:
         """That of a layer, or of the outputs: logits, softmax (regression: outputs)."""
@@ -104,7 +106,7 @@ def cka(x: Tensor, y: Tensor) -> float:
         raise EngineError(f"CKA needs 2 or more of the same examples, not {len(x)} and {len(y)}")
     x, y = _centred(_features(x)), _centred(_features(y))
     if x.shape[1] + y.shape[1] > 2 * len(x):
-        return _alignment(x @ x.T, y @ y.T)
+        return _cosine(x @ x.T, y @ y.T)
     cross = float((y.T @ x).square().sum())
     lengths = float(torch.linalg.norm(x.T @ x)) * float(torch.linalg.norm(y.T @ y))
     return cross / lengths if lengths > 0.0 else math.nan
@@ -119,7 +121,7 @@ def kernel_cka(x: Tensor, y: Tensor) -> float:
     """
     if len(x) != len(y) or len(x) < 2:
         raise EngineError(f"CKA needs 2 or more of the same examples, not {len(x)} and {len(y)}")
-    return _alignment(_gaussian_gram(x), _gaussian_gram(y))
+    return _cosine(_gaussian(_gram(x)), _gaussian(_gram(y)))
 
 
 def similarity(
@@ -129,6 +131,7 @@ def similarity(
     split: Split = "test",
     examples: int = EXAMPLES,
     mixup: bool = False,
+    permute: bool = False,
     seed: int = 0,
     listen: Listener = silent,
 ) -> Similarity:
@@ -137,7 +140,8 @@ def similarity(
     CKA (linear and with Gaussian kernels) of every layer's activations and of the outputs is of
     `examples` examples of `split`, drawn by `seed` (all, where there are fewer), the same for all
     places. mixup: of mixtures λx_i + (1 − λ)x_π(i), λ ~ Beta(16, 16) and a permutation for each 128
-    (Yang et al. 2021). Disagreement and ensembles are over the whole split, as it is.
+    (Yang et al. 2021). Disagreement and ensembles are over the whole split, as it is. permute:
+    distances after alignment too (`alignment.align`), which ‖θ_a − θ_b‖ alone ignores.
 
     Activations are flattened, a row an example; a layer that is called several times is listed as
     often. One layer is compared at a time: memory is its activations and n × n matrices, for each
@@ -151,6 +155,10 @@ def similarity(
     x = _inputs(problem, split, examples, mixup, seed)
     pairs = list(combinations(range(len(places)), 2))
     names = _layer_names(problem, places[0], x[:2])
+    distances = {}
+    if permute:
+        for a, b in pairs:
+            distances[a, b] = align(problem, places[a].theta, places[b].theta, seed=seed).after
     compared: dict[tuple[int, int], list[LayerSimilarity]] = {pair: [] for pair in pairs}
     outputs: list[Tensor] = []
     for done, name in enumerate([*names, OUTPUTS], start=1):
@@ -164,7 +172,13 @@ def similarity(
             outputs.append(problem.outputs(place.theta, problem.examples(split)[0]))
     listen(Progress("similarity", len(names) + 2, len(names) + 2, "predictions"))
     y = problem.examples(split)[1]
-    made = tuple(_pair(problem, places, a, b, tuple(compared[a, b]), outputs, y) for a, b in pairs)
+    made = tuple(
+        replace(
+            _pair(problem, places, a, b, tuple(compared[a, b]), outputs, y),
+            aligned_distance=distances.get((a, b)),
+        )
+        for a, b in pairs
+    )
     return Similarity(
         tuple(place.name for place in places),
         made,
@@ -175,6 +189,12 @@ def similarity(
         split,
         mixup,
     )
+
+
+def layers_of(problem: Problem, place: Place) -> tuple[str, ...]:
+    """The names under which `similarity` lists what it compares, in order."""
+    outputs = (LOGITS, SOFTMAX) if problem.classification else (OUTPUTS,)
+    return (*_layer_names(problem, place, problem.x_train[:2]), *outputs)
 
 
 # -- activations ---------------------------------------------------------------------------------
@@ -273,10 +293,10 @@ def _compare_layer(
     features: Sequence[Tensor],
     compared: dict[tuple[int, int], list[LayerSimilarity]],
 ) -> None:
-    linear = [(z := _centred(_features(f))) @ z.T for f in features]
-    kernel = [_gaussian_gram(f) for f in features]
+    linear = [_gram(f) for f in features]
+    kernel = [_gaussian(gram) for gram in linear]
     for (a, b), layers in compared.items():
-        values = _alignment(linear[a], linear[b]), _alignment(kernel[a], kernel[b])
+        values = _cosine(linear[a], linear[b]), _cosine(kernel[a], kernel[b])
         found = [None if math.isnan(value) else value for value in values]
         layers.append(LayerSimilarity(label, *found))
 
@@ -293,20 +313,26 @@ def _centred(x: Tensor) -> Tensor:
     return centred.masked_fill_((x == x[0]).all(0), 0.0)
 
 
-def _alignment(k: Tensor, m: Tensor) -> float:
+def _cosine(k: Tensor, m: Tensor) -> float:
     """⟨K, M⟩/(‖K‖‖M‖) of centred Gram matrices (n, n)."""
     lengths = float(torch.linalg.norm(k)) * float(torch.linalg.norm(m))
     return min(1.0, float((k * m).sum()) / lengths) if lengths > 0.0 else math.nan
 
 
-def _gaussian_gram(x: Tensor) -> Tensor:
-    """The centred Gram matrix (n, n) of a Gaussian kernel of the median width; 0 for constant x."""
+def _gram(x: Tensor) -> Tensor:
+    """Inner products (n, n) of the centred rows of x (n, d)."""
     z = _centred(_features(x))
-    n = len(z)
-    gram = z @ z.T
+    return z @ z.T
+
+
+def _gaussian(gram: Tensor) -> Tensor:
+    """The centred Gram matrix (n, n) of a Gaussian kernel of the median width, from inner products;
+    0 for constant x.
+    """
+    n = len(gram)
     squares = gram.diagonal()
     distances = (squares[:, None] + squares[None, :] - 2.0 * gram).clamp_(min=0.0)
-    i, j = torch.triu_indices(n, n, 1, device=z.device)
+    i, j = torch.triu_indices(n, n, 1, device=gram.device)
     apart = distances[i, j]
     width = float(apart.median())
     if width == 0.0:  # more than half of the pairs coincide
@@ -351,9 +377,8 @@ def _pair(
 def _ensemble(problem: Problem, outputs: Sequence[Tensor], y: Tensor) -> Ensemble:
     if problem.classification:
         logs = [o.to(problem.accumulate).log_softmax(1) for o in outputs]
-        # The average of the softmax, in logarithms: confident networks are wrong by far less
-        # than rounding of a probability.
-        average = torch.logsumexp(torch.stack(logs), 0) - math.log(len(logs))
+        # The softmax of this is the average of theirs; in logarithms nothing is lost to rounding.
+        average = torch.logsumexp(torch.stack(logs), 0)
         rights = [float((z.argmax(1) == y).double().mean()) for z in (*logs, average)]
         gain = 100.0 * (rights[-1] - math.fsum(rights[:-1]) / len(logs))
     else:
