@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError, NotFiniteError
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
@@ -91,7 +93,7 @@ class CurvatureOperator:
             end = begin + (self._at_once if self._kept is not None else 1)
             self._add_products(rows[begin:end], out[begin:end])
             begin = end
-        if not bool(torch.isfinite(out).all()):
+        if not math.isfinite(float(out.sum())):
             raise NotFiniteError(
                 "the curvature is not finite here: the parameters or the data hold values too"
                 " large or NaN"
@@ -223,6 +225,16 @@ class _GaussNewtonGraph:
 
 
 _Graph = _HessianGraph | _GaussNewtonGraph
+
+
+def check_memory(operator: CurvatureOperator, wanted: int) -> None:
+    """Raises EngineError where so many bytes are not there."""
+    known = device_memory(str(operator.theta.device))
+    if known is not None and wanted > known[1] - known[0]:
+        raise EngineError(
+            f"{wanted / 2**30:.1f} GiB of vectors do not fit into the"
+            f" {(known[1] - known[0]) / 2**30:.1f} GiB that are free: ask for less at a time"
+        )
 
 
 def _pulled(

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError
-from lsshell.engine.landscape.curvature_operator import CurvatureOperator
+from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check_memory
 from lsshell.engine.seeds import generator
 from lsshell.engine.vectors import dot, norm
 
@@ -264,16 +263,6 @@ def _rows(operator: CurvatureOperator, wanted: int) -> int:
     rows = min(operator.p, max(min(BASIS, BASIS_BYTES // vector), 2 * wanted + ROOM))
     check_memory(operator, rows * vector)
     return rows
-
-
-def check_memory(operator: CurvatureOperator, wanted: int) -> None:
-    """Raises EngineError where so many bytes are not there."""
-    known = device_memory(str(operator.theta.device))
-    if known is not None and wanted > known[1] - known[0]:
-        raise EngineError(
-            f"{wanted / 2**30:.1f} GiB of vectors do not fit into the"
-            f" {(known[1] - known[0]) / 2**30:.1f} GiB that are free: ask for less at a time"
-        )
 
 
 def _signed(vectors: Tensor) -> Tensor:

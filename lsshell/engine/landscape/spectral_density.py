@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.landscape.curvature_operator import CurvatureOperator
-from lsshell.engine.landscape.lanczos import CANCELLED, check_memory
+from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check_memory
+from lsshell.engine.landscape.lanczos import CANCELLED
 from lsshell.engine.landscape.trace import rademacher
 from lsshell.engine.seeds import generator
 

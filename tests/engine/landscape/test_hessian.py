@@ -74,16 +74,17 @@ def dense(problem, kind="hessian"):
 def test_products_are_the_problems_singly_and_many_at_once(monkeypatch, make, kind, kept):
     monkeypatch.setattr(curvature_operator, "KEPT", kept)
     problem = make()
-    wanted = dense(problem, kind)
+    product = problem.hessian_vector if kind == "hessian" else problem.gauss_newton_vector
+    rows = torch.randn(5, problem.p, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+    wanted = torch.stack([product(problem.theta, row) for row in rows])
     operator = operator_of(problem, kind)
-    eye = torch.eye(problem.p, dtype=DOUBLE)
-    assert torch.allclose(operator.times(eye), wanted, atol=1e-12)
+    assert torch.allclose(operator.times(rows), wanted, atol=1e-12)
     assert operator._batched
     assert operator._at_once > 1
     assert bool(operator._kept) == bool(kept)
     operator._batched = False
-    assert torch.allclose(operator.times(eye), wanted, atol=1e-12)
-    assert torch.allclose(operator.times(eye[3]), wanted[3], atol=1e-12)
+    assert torch.allclose(operator.times(rows), wanted, atol=1e-12)
+    assert torch.allclose(operator.times(rows[3]), wanted[3], atol=1e-12)
 
 
 def test_of_many_chunks_as_many_are_kept_as_the_budget_takes(monkeypatch):
@@ -108,7 +109,8 @@ def test_a_network_that_takes_no_batch_of_vectors_takes_them_singly():
         @staticmethod
         def backward(ctx, g):
             (x,) = ctx.saved_tensors
-            return torch.from_numpy((3 * x.detach() ** 2).numpy()) * float(g.sum() * 0 + 1) * g
+            assert g.detach().numpy() is not None  # a batch of vectors has no array
+            return 3 * x**2 * g
 
     class Cubed(nn.Linear):
         def forward(self, x):
@@ -202,7 +204,8 @@ def test_both_ends_are_those_of_the_dense_matrix(kind, dtype):
     found = top_eigenvalues(operator_of(problem, kind), 4, "both")
     wanted = torch.cat([values.flip(0)[:4], values[:4].flip(0)])
     scale = float(values.abs().max())
-    assert torch.allclose(found.values, wanted, rtol=1e-5, atol=1e-6 * scale)
+    rounding = 100 * torch.finfo(dtype).eps
+    assert torch.allclose(found.values, wanted, rtol=1e-5, atol=rounding * scale)
     assert all(found.converged)
     assert torch.allclose(
         found.eigenvectors @ found.eigenvectors.T, torch.eye(8, dtype=dtype), atol=1e-4
@@ -307,10 +310,10 @@ def test_linear_regression_has_the_eigenvalues_of_its_inputs():
     for kind in ("hessian", "gauss-newton"):
         found = top_eigenvalues(operator_of(problem, kind), 3, "top")
         assert torch.allclose(found.values, torch.linalg.eigvalsh(matrix).flip(0), rtol=1e-9)
-        trace = hessian_trace(operator_of(problem, kind), 6000, "hutchinson")
+        trace = hessian_trace(operator_of(problem, kind), 800, "hutchinson")
         exact = 2 * float(x.square().sum()) / len(x)
         assert abs(trace.value - exact) < 4 * trace.error
-        assert trace.error < 0.02 * exact
+        assert trace.error < 0.05 * exact
 
 
 def test_softmax_regression_has_the_eigenvalues_of_its_closed_form():
@@ -352,8 +355,7 @@ def test_the_standard_error_is_the_spread_of_the_estimates():
 def test_a_trace_ends_at_the_error_that_was_asked_for():
     problem = diagonal(np.ones(40))
     assert hessian_trace(operator_of(problem), 200, until=0.01).probes == 10
-    problem, a = quadratic(12)
-    problem.loss_sum = lambda outputs, y: outputs.sum()
+    problem, _ = quadratic(12)
     loose = hessian_trace(operator_of(problem), 400, until=0.5)
     assert loose.probes < 400
     assert loose.error <= 0.5 * abs(loose.value)
@@ -402,22 +404,28 @@ def test_quadrature_has_the_moments_of_the_probes_exactly():
         assert exact.moment(order) == pytest.approx((values**order).mean(), rel=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-def test_three_eigenvalues_have_their_places_and_weights(dtype):
+def in_float32():
+    """Linear regression with H = diag(values)."""
+    values = [0.08] * 10 + [0.02] * 30 + [0.005] * 60
+    x = (torch.tensor(values) * 50).sqrt().diag()  # H = 2XᵀX/N, N = 100
+    return Problem(nn.Linear(100, 1, bias=False), dataset(x, torch.zeros(100))), values
+
+
+def in_float64():
     values = [4.0] * 10 + [1.0] * 30 + [-2.0] * 60
-    operator = operator_of(diagonal(values))
-    operator.theta = operator.theta.to(dtype)
-    operator.problem.to = None
-    if dtype == torch.float32:
-        network = nn.Linear(100, 1, bias=False)
-        x = torch.diag(torch.tensor([4.0] * 10 + [1.0] * 30 + [0.25] * 60)).sqrt()
-        problem = Problem(network, dataset(x, torch.zeros(100)))
-        operator, values = operator_of(problem), [0.08] * 10 + [0.02] * 30 + [0.005] * 60
-    density = spectral_density(operator, 20, 3)
-    for value, share in zip(sorted(set(values)), (0.6, 0.3, 0.1), strict=True):
+    return diagonal(values), values
+
+
+@pytest.mark.parametrize("make", [in_float32, in_float64])
+def test_three_eigenvalues_have_their_places_and_weights(make):
+    problem, values = make()
+    density = spectral_density(operator_of(problem), 20, 3)
+    for value in set(values):
         near = np.isclose(density.nodes, value, rtol=1e-4)
+        share = values.count(value) / 100
         assert np.allclose((density.weights * near).sum(1), share, rtol=1e-4)
-    x = np.linspace(min(values) - 1.0, max(values) + 1.0, 200_001)
+    margin = 8 * density.width
+    x = np.linspace(min(values) - margin, max(values) + margin, 20_001)
     assert density.at(x).sum() * (x[1] - x[0]) == pytest.approx(1.0, rel=1e-3)
 
 
@@ -497,9 +505,11 @@ def test_what_makes_no_sense_is_refused(call, what):
 
 
 def test_vectors_that_do_not_fit_into_memory_are_refused_before_any_work(monkeypatch):
-    monkeypatch.setattr("lsshell.engine.landscape.lanczos.device_memory", lambda device: (5, 6))
+    monkeypatch.setattr(
+        "lsshell.engine.landscape.curvature_operator.device_memory", lambda device: (5, 6)
+    )
     operator = operator_of(tanh())
-    for call in (top_eigenvalues, spectral_density):
+    for call in (top_eigenvalues, spectral_density, lambda o: hessian_trace(o, 9, "hutch++")):
         with pytest.raises(EngineError, match="do not fit"):
             call(operator)
     assert operator.products == 0

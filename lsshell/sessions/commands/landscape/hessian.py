@@ -103,14 +103,15 @@ def hessian(
     )
     result = measure_hessian(engine.ready(), place, request, engine.listen)
     values, text = _values(result), _text(result)
+    check = {name: value for name, value in values.items() if name != "where"}  # a file's name
     figure = None if result.density is None else density_figure(result)
     if save is not None:
         write_table(session, save, _rows(result))
         text += f"\nwrote {save}"
     if out is not None and figure is not None:
         write_picture(session, out, [figure])
-        return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", values)
-    return Reply(values, text, values, figure)
+        return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", check)
+    return Reply(values, text, check, figure)
 
 
 def density_figure(result: HessianResult) -> Figure:
