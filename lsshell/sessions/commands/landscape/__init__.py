@@ -1,3 +1,9 @@
 """Measures of the landscape around the path: a command each."""
 
-from lsshell.sessions.commands.landscape import connect, hessian, phases, similarity  # noqa: F401
+from lsshell.sessions.commands.landscape import (  # noqa: F401 - register
+    connect,
+    hessian,
+    pattern,
+    phases,
+    similarity,
+)
