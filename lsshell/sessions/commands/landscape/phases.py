@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,7 +18,7 @@ from lsshell.sessions.phases.grid import measured_table
 from lsshell.sessions.phases.plots import PANELS, Limits, Panel, phase_figure
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import table
-from lsshell.sessions.vocabulary import VOCABULARY, FromSession, positive
+from lsshell.sessions.vocabulary import VOCABULARY, FromSession
 
 if TYPE_CHECKING:
     from lsshell.engine.landscape.phases import PhaseTable, Thresholds
@@ -146,7 +147,9 @@ def phases(
         )
     else:
         jobs = 1 if jobs is None else jobs
-        positive(jobs=jobs)
+        most = 4 * (os.cpu_count() or 1)
+        if not 1 <= jobs <= most:
+            raise CommandError(f"--jobs must be at least 1 and at most {most} here, not {jobs}")
         found, notes = measured_table(session, load, temperature, given, jobs, work)
     if save is not None:
         write_table(session, save, _cells(found, thresholds))
