@@ -22,7 +22,7 @@ from lsshell.engine.data.dataset import digest_of
 from lsshell.engine.errors import Cancelled, DivergedError, EngineError, NotFiniteError
 from lsshell.engine.landscape.connectivity import mode_connectivity
 from lsshell.engine.landscape.curvature_operator import CurvatureOperator
-from lsshell.engine.landscape.curves import train_curve
+from lsshell.engine.landscape.curves import Init, train_curve
 from lsshell.engine.landscape.lanczos import top_eigenvalues
 from lsshell.engine.landscape.phases import MEASURES, Cell
 from lsshell.engine.landscape.places import Place, visit
@@ -50,7 +50,8 @@ class Recipe:
     the rate a tenth after three quarters of the epochs (see `training.Descent`).
     seeds: networks in a cell. measured: so many training examples, the same in all cells (but for
     noise in their labels), are what Hessian and CKA are of; probes: of the trace, the same
-    everywhere. curve_epochs: of the curve between the first two networks.
+    everywhere. curve_epochs, curve_init: of the curve between the first two networks (see
+    `train_curve`; the published ones began at random).
     """
 
     network: tuple[str, ...] = ("mlp", "w-w")
@@ -67,6 +68,7 @@ class Recipe:
     measured: int = 200
     probes: int = 100
     curve_epochs: int = 50
+    curve_init: Init = "linear"
 
     def check(self, data: DataSet) -> None:
         """Raises EngineError for what no network can be trained with on this data."""
@@ -170,7 +172,7 @@ def measure_cell(
     try:
         curve = train_curve(
             problem, places[0].theta, places[1].theta,
-            epochs=recipe.curve_epochs, weight_decay=recipe.weight_decay, seed=seed,
+            epochs=recipe.curve_epochs, init=recipe.curve_init, weight_decay=recipe.weight_decay, seed=seed,
         )  # fmt: skip
         connectivity = mode_connectivity(problem, curve, CURVE_POINTS).mc
     except Cancelled:

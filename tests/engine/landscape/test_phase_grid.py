@@ -70,6 +70,9 @@ def test_mode_connectivity_is_of_a_curve_between_the_first_two_networks(data, fo
     furthest = max(errors, key=lambda e: abs(e - middle))
     assert found.cell.mode_connectivity_pct == pytest.approx(middle - furthest)
     assert middle != furthest
+    recipe = replace(SMALL, curve_init="random")
+    other = measure_cell(data, recipe, "width", "batch_size", seed=3, dtype=torch.float64).cell
+    assert other.mode_connectivity_pct != found.cell.mode_connectivity_pct
 
 
 def test_top_eigenvalue_and_trace_are_those_of_the_dense_hessian(data, found):

@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
@@ -41,6 +41,7 @@ def phases(
     weight_decay: float | None = None,
     epochs: int | None = None,
     curve_epochs: int | None = None,
+    curve_init: Literal["linear", "random"] | None = None,
     measured: int | None = None,
     probes: int | None = None,
     jobs: int | None = None,
@@ -96,6 +97,8 @@ def phases(
         Passes over the training examples (100).
     curve_epochs
         Passes that train the curve between the first two networks (50).
+    curve_init
+        Where it begins: linear, between its ends, or random, as the published ones did (linear).
     measured
         Training examples that Hessian and CKA are of, the same in all cells (200).
     probes
@@ -128,6 +131,7 @@ def phases(
         "seeds": seeds, "network": network, "activation": activation, "width": width,
         "examples": examples, "noise": noise, "batch": batch, "rate": rate,
         "weight_decay": weight_decay, "epochs": epochs, "curve_epochs": curve_epochs,
+        "curve_init": curve_init,
         "measured": measured, "probes": probes,
     }  # fmt: skip
     given = {name: value for name, value in chosen.items() if value is not None}
