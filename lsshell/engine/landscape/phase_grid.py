@@ -172,7 +172,8 @@ def measure_cell(
     try:
         curve = train_curve(
             problem, places[0].theta, places[1].theta,
-            epochs=recipe.curve_epochs, init=recipe.curve_init, weight_decay=recipe.weight_decay, seed=seed,
+            epochs=recipe.curve_epochs, weight_decay=recipe.weight_decay,
+            init=recipe.curve_init, seed=seed,
         )  # fmt: skip
         connectivity = mode_connectivity(problem, curve, CURVE_POINTS).mc
     except Cancelled:
