@@ -216,7 +216,7 @@ class PhaseTable:
         for cell in self.cells:
             values = asdict(cell)
             at = {self.load: values.pop("load"), self.temperature: values.pop("temperature")}
-            rows.append(at | values)
+            rows.append({n: int(v) if v.is_integer() else v for n, v in at.items()} | values)
         return rows
 
 
