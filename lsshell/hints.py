@@ -44,6 +44,42 @@ def hint(text: str, session: Session | None = None) -> tuple[str, str]:
     return _usage(name, options), "  ".join((why or VOCABULARY.summary(name), others)).strip()
 
 
+def begun(name: str) -> str:
+    """The beginning of a command's line: what has its place, as far as it goes without saying."""
+    words = [name]
+    for option in VOCABULARY.options(name):
+        if option.positional and option.names:
+            if not option.default:
+                return f"{' '.join(words)} "
+            words.append(option.default)
+    return " ".join(words)
+
+
+def with_defaults(name: str) -> str:
+    """A command's line with every option that has a default; "" where something is to be said."""
+    line = begun(name)
+    options = [o for o in VOCABULARY.options(name) if not o.positional and o.default]
+    if line.endswith(" ") or not options:
+        return ""
+    return " ".join([line, *(f"{o.names[0]} {o.default}" for o in options)])
+
+
+def page(name: str) -> str:
+    """What a command does, and its options with what they are where nothing is said."""
+    from docstring_parser import parse
+
+    said = parse(VOCABULARY.commands[name].function.__doc__ or "")
+    options = VOCABULARY.options(name)
+    parts = [_usage(name, options), said.short_description or "", said.long_description or ""]
+    lines = []
+    for option in options:
+        if option.names:
+            choices = f" {' | '.join(option.choices)}" if option.choices else ""
+            default = f"  ({option.default})" if option.default else ""
+            lines += [f"  {option.names[0]}{choices}{default}", f"      {option.help}"]
+    return "\n\n".join(filter(None, (*parts, "\n".join(lines))))
+
+
 def _usage(name: str, options: list[Option]) -> str:
     """`goto WHERE`, `reg [NAME] [WEIGHT]`: what has its place."""
     placed = [o for o in options if o.positional and o.names]

@@ -48,7 +48,8 @@ class Command:
 @dataclass(frozen=True)
 class Option:
     """A parameter of a command: its spellings (`--steps`, or `NAME` where it has its place), what
-    can be chosen, whether it takes a file or (a flag) nothing, and what it is for.
+    can be chosen, whether it takes a file or (a flag) nothing, what it is for, and what it is
+    where nothing is said, as it would be typed ("": nothing in particular).
     """
 
     names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Option:
     flag: bool
     required: bool
     help: str
+    default: str = ""
 
     @property
     def positional(self) -> bool:
@@ -162,6 +164,7 @@ class Vocabulary:
                     argument.hint is bool,
                     argument.required,
                     described.get(argument.field_info.name, ""),
+                    "" if argument.required else _spoken(argument.field_info.default),
                 )
                 found.append(option)
         return found
@@ -169,6 +172,13 @@ class Vocabulary:
     def summary(self, name: str) -> str:
         """The first line on a command."""
         return _summary(self.commands[name].function)
+
+
+def _spoken(default: Any) -> str:
+    """A default as it is typed; "" for none, and for one that no word can say."""
+    if isinstance(default, bool) or not isinstance(default, int | float | str | Path):
+        return ""
+    return str(default)
 
 
 def _summary(function: Callable[..., Reply]) -> str:
