@@ -70,14 +70,21 @@ def page(name: str) -> str:
 
     said = parse(VOCABULARY.commands[name].function.__doc__ or "")
     options = VOCABULARY.options(name)
-    parts = [_usage(name, options), said.short_description or "", said.long_description or ""]
+    parts = [_usage(name, options), said.short_description or ""]
+    parts += map(_joined, (said.long_description or "").split("\n\n"))
     lines = []
     for option in options:
         if option.names:
-            choices = f" {' | '.join(option.choices)}" if option.choices else ""
-            default = f"  ({option.default})" if option.default else ""
-            lines += [f"  {option.names[0]}{choices}{default}", f"      {option.help}"]
+            default = f" = {option.default}" if option.default else ""
+            choices = f"of {', '.join(option.choices)}. " if option.choices else ""
+            lines += [f"  {option.names[0]}{default}", f"      {choices}{option.help}"]
     return "\n\n".join(filter(None, (*parts, "\n".join(lines))))
+
+
+def _joined(paragraph: str) -> str:
+    """A paragraph in one line, to be broken anew; one with indented lines (formulas) as it is."""
+    indented = any(line.startswith(" ") for line in paragraph.split("\n"))
+    return paragraph if indented else " ".join(paragraph.split())
 
 
 def _usage(name: str, options: list[Option]) -> str:

@@ -58,7 +58,7 @@ class Measures(Rows):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Choose")]
 
     class Moved(Message):
-        """The cursor came to a measure, or the list got the focus."""
+        """The cursor came to another measure."""
 
     class Chosen(Message):
         """A measure is to be written on the command line."""
@@ -79,7 +79,7 @@ class Measures(Rows):
         return len(self.names)
 
     def header(self, width: int) -> str:
-        return f" {'':{self._name_width}}  {'Enter writes it below' if self.names else ''}"
+        return " Enter writes one below" if self.names else ""
 
     def row(self, index: int, width: int) -> Sequence[Cell]:
         name, summary = self.names[index]
@@ -98,10 +98,6 @@ class Measures(Rows):
 
     def watch_cursor(self) -> None:
         super().watch_cursor()
-        self.post_message(self.Moved())
-
-    def on_focus(self) -> None:
-        super().on_focus()
         self.post_message(self.Moved())
 
 
@@ -208,6 +204,7 @@ class Landscape(Horizontal):
         """Takes names and summaries of the measures that there are."""
         self.measures.names = measures
         self.measures.show()
+        self._show_help()
 
     def look(self, *, loaded: bool) -> None:
         """Notes whether there is something to measure at."""
@@ -280,8 +277,8 @@ class Landscape(Horizontal):
         from lsshell.hints import begun, with_defaults
 
         event.stop()
-        self._show_help()
         self.post_message(self.Write(begun(event.name), with_defaults(event.name)))
+        self.call_after_refresh(self._show_help)
 
     def on_results_again(self, event: Results.Again) -> None:
         event.stop()

@@ -39,6 +39,7 @@ class ResultPane(ScrollableContainer, can_focus=True):
         if title != self.border_title or text != self.text:
             self.scroll_home(animate=False)
         self.border_title = Content(title)  # as it is: no markup
+        self.border_subtitle = Content(figure.title if figure is not None else "")
         self.figure, self.text = figure, text
         self._fit()
         self.query_one(FigureView).show(figure)
