@@ -451,11 +451,13 @@ class LsshellApp(App[int]):
             return
         if self._at_landscape:
             main.remove_class("-landscape", "-picture")
+            main.query_one(Landscape).pane.fill(False)
             main.set_focus(self._left if self._left is not None and self._left.display else None)
         else:
             if main.has_class("-full"):
                 self.action_fill()
             self._left = self.focused
+            self.clear_notifications()  # "the figure is on the landscape screen": so it is
             main.add_class("-landscape")
             main.query_one(Landscape).enter()
         self._dirty = True
@@ -475,7 +477,7 @@ class LsshellApp(App[int]):
         main, focused = self._main, self.focused
         if self._at_landscape:
             main.toggle_class("-picture")
-            main.query_one(Landscape).pane.focus()
+            main.query_one(Landscape).fill(main.has_class("-picture"))
             return
         main.toggle_class("-full")
         pane = focused if focused is not None and focused.has_class("pane") else None

@@ -49,8 +49,10 @@ def begun(name: str) -> str:
     words = [name]
     for option in VOCABULARY.options(name):
         if option.positional and option.names:
-            if not option.default:
+            if option.required or option.many:
                 return f"{' '.join(words)} "
+            if not option.default:
+                break
             words.append(option.default)
     return " ".join(words)
 

@@ -37,8 +37,14 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Landscape",
         (
-            ("L  F2", "measures of the loss around the path, and what they gave; again or Esc: back"),
-            ("Enter", "measures: write one on the command line; → takes its defaults, to be changed"),
+            (
+                "L  F2",
+                "measures of the loss around the path, and what they gave; again or Esc: back",
+            ),
+            (
+                "Enter",
+                "measures: write one on the command line; → takes its defaults, to be changed",
+            ),
             ("↑ ↓", "results: show one again; nothing is measured again"),
             ("Enter", "results: write its line on the command line again"),
             ("f", "the figure alone; again or Esc: the lists, too"),

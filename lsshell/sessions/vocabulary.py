@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ class Command:
 @dataclass(frozen=True)
 class Option:
     """A parameter of a command: its spellings (`--steps`, or `NAME` where it has its place), what
-    can be chosen, whether it takes a file or (a flag) nothing, what it is for, and what it is
-    where nothing is said, as it would be typed ("": nothing in particular).
+    can be chosen, whether it takes a file or (a flag) nothing, what it is for, what it is where
+    nothing is said, as it would be typed ("": nothing in particular), and whether its place may
+    hold several words.
     """
 
     names: tuple[str, ...]
@@ -59,6 +61,7 @@ class Option:
     required: bool
     help: str
     default: str = ""
+    many: bool = False
 
     @property
     def positional(self) -> bool:
@@ -165,6 +168,7 @@ class Vocabulary:
                     argument.required,
                     described.get(argument.field_info.name, ""),
                     "" if argument.required else _spoken(argument.field_info.default),
+                    argument.field_info.kind is inspect.Parameter.VAR_POSITIONAL,
                 )
                 found.append(option)
         return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lsshell.sessions.reply import Outcome, Reply
 
 MOST = 100  # results kept: of the oldest, the session's record has the numbers
+WITH_TIME = 34  # columns from which on results have their times
 HELP_AFTER = 0.08  # seconds that the cursor rests on a measure
 _NOTHING = """\
 Nothing is loaded yet. o opens a checkpoint, a script or a session; or say what to measure on:
@@ -105,7 +106,7 @@ class Results(Rows):
     """What measures gave in this session, the newest last; the one under the cursor is shown."""
 
     BORDER_TITLE = "results"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "write_again", "Write its line")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "write_again", "Again")]
 
     class Moved(Message):
         """The cursor came to a result, or the list got the focus."""
@@ -129,21 +130,28 @@ class Results(Rows):
         return len(self.results)
 
     def header(self, width: int) -> str:
-        return f" {'time':<5}  {'at':<{self._at_width}}  measure" if self.results else ""
+        if not self.results:
+            return ""
+        time_ = "  time" if width >= WITH_TIME else ""
+        return f"   {'measure':<{self._line_width(width)}} {'at':<{self._at_width}}{time_}"
 
     def row(self, index: int, width: int) -> Sequence[Cell]:
-        result = self.results[index]
-        figure = "▦ " if result.reply.figure is not None else "  "
+        result, room = self.results[index], self._line_width(width)
+        line = result.line if len(result.line) <= room else f"{result.line[: room - 1]}…"
         return [
-            (f" {_time(result.when)}  ", "rows--dim"),
-            (f"{result.at:<{self._at_width}} ", "rows--dim"),
-            (figure, "rows--accent"),
-            (result.line, "rows--strong"),
+            (" ▦ " if result.reply.figure is not None else "   ", "rows--accent"),
+            (f"{line:<{room}} ", ""),
+            (f"{result.at:<{self._at_width}}", "rows--dim"),
+            (f"  {_time(result.when)}" if width >= WITH_TIME else "", "rows--dim"),
         ]
+
+    def _line_width(self, width: int) -> int:
+        """What is left for the line, beside where and when."""
+        return max(width - 5 - self._at_width - (7 if width >= WITH_TIME else 0), 6)
 
     @property
     def _at_width(self) -> int:
-        return max((len(r.at) for r in self.results), default=2)
+        return min(max((len(r.at) for r in self.results), default=2), 12)
 
     def choose(self, index: int, x: int, clicks: int) -> None:
         if clicks == 2:
@@ -217,6 +225,11 @@ class Landscape(Horizontal):
         """The screen is shown: with what came meanwhile, or where one begins."""
         (self.results if self.unseen else self.measures).focus()
         self.unseen = False
+
+    def fill(self, alone: bool) -> None:
+        """Shows what is at hand alone, or with the lists."""
+        self.pane.fill(alone)
+        (self.pane if alone else self.results if self.results.count() else self.measures).focus()
 
     # -- results -----------------------------------------------------------------------------
 

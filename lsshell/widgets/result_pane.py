@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lsshell.figures.figure import Figure
 
 LEAST_FIGURE = 9  # lines
-SHARE = 0.62  # of the pane, that the figure of a long table keeps
+SHARE = 0.62  # of the pane, that the figure of a long table keeps: all of it, where it is alone
 _COLUMNS = re.compile(r"\S {2,}\S")  # a line of a table
 _INDENT = re.compile(r"\s*(?:\S{1,24}\s{2,})?")
 
@@ -29,6 +29,7 @@ class ResultPane(ScrollableContainer, can_focus=True):
         super().__init__(**options)
         self.text = ""
         self.figure: Figure | None = None
+        self._share = SHARE
 
     def compose(self) -> ComposeResult:
         yield FigureView(id="figure")
@@ -47,6 +48,11 @@ class ResultPane(ScrollableContainer, can_focus=True):
     def on_resize(self) -> None:
         self._fit()
 
+    def fill(self, alone: bool) -> None:
+        """Gives the figure the whole pane, its table to be scrolled to; or no longer."""
+        self._share = 1.0 if alone else SHARE
+        self._fit()
+
     def _fit(self) -> None:
         """Gives the figure its height, and breaks the text for the width that there is."""
         width, height = self.scrollable_content_region.size
@@ -55,7 +61,7 @@ class ResultPane(ScrollableContainer, can_focus=True):
         view = self.query_one(FigureView)
         view.display = self.figure is not None
         rest = height - len(lines) if self.text else height
-        view.styles.height = max(rest, int(SHARE * height), min(LEAST_FIGURE, height))
+        view.styles.height = max(rest, int(self._share * height), min(LEAST_FIGURE, height))
 
 
 def broken(text: str, width: int) -> list[str]:
