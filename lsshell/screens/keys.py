@@ -35,23 +35,6 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     (
-        "Landscape",
-        (
-            (
-                "L  F2",
-                "measures of the loss around the path, and what they gave; again or Esc: back",
-            ),
-            (
-                "Enter",
-                "measures: write one on the command line; → takes its defaults, to be changed",
-            ),
-            ("↑ ↓", "results: show one again; nothing is measured again"),
-            ("Enter", "results: write its line on the command line again"),
-            ("f", "the figure alone; again or Esc: the lists, too"),
-            ("Esc", "stop the measure under way (Ctrl-C stops anything), or go back"),
-        ),
-    ),
-    (
         "In a pane",
         (
             ("Space  Enter", "regularisers: switch on or off; + − change the weight"),
@@ -67,6 +50,18 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("Ctrl-S", "save the session in a folder of your choice"),
             ("Ctrl-P", "every command by name"),
             ("q  Ctrl-Q", "leave; the session is on disk already"),
+        ),
+    ),
+    (
+        "Landscape",
+        (
+            ("L  F2", "measures of the loss around the path, and what they gave; again: back"),
+            ("Enter", "measures: write one on the command line, with its help; → takes what"),
+            ("", "its options are where nothing is said, to be changed"),
+            ("↑ ↓", "results: show one again, as it is: nothing is measured"),
+            ("Enter", "results: write its line on the command line again"),
+            ("f", "the figure alone; again or Esc: the lists, too"),
+            ("Esc", "stop the measure under way, or go back"),
         ),
     ),
 )
