@@ -6,13 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual.strip import Strip
 from textual.widget import Widget
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from lsshell.widgets.ansi_strips import strips
 
+if TYPE_CHECKING:
     from lsshell.figures.figure import Figure
 
 LEAST = (12, 4)  # characters that a figure needs
@@ -49,9 +48,9 @@ class FigureView(Widget):
                 if figure is None or width < LEAST[0] or height < LEAST[1]:
                     self._strips = []
                 else:
-                    console, colour = self.app.console, not self.app.no_color
+                    colour = not self.app.no_color
                     self._strips = await asyncio.to_thread(
-                        _strips, figure, width, height, console, colour=colour
+                        _strips, figure, width, height, colour=colour
                     )
                 self.drawn = wanted
                 self.refresh()
@@ -65,9 +64,7 @@ class FigureView(Widget):
         return Strip.blank(width, base)
 
 
-def _strips(
-    figure: Figure, width: int, height: int, console: Console, *, colour: bool
-) -> list[Strip]:
+def _strips(figure: Figure, width: int, height: int, *, colour: bool) -> list[Strip]:
     """The lines of a drawing. One that cannot be drawn says so: its numbers are still there."""
     from lsshell.figures.text import draw_text
 
@@ -76,4 +73,4 @@ def _strips(
         drawn = draw_text(replace(figure, title=""), width, height, colour=colour, bare=bare)
     except Exception as e:
         drawn = f"this figure cannot be drawn here ({e}); --out FILE.png writes it"
-    return [Strip(line.render(console)) for line in Text.from_ansi(drawn).split("\n")]
+    return strips(drawn)

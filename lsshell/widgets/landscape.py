@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,12 +17,14 @@ from lsshell.widgets.result_pane import ResultPane
 from lsshell.widgets.rows import Cell, Rows
 
 if TYPE_CHECKING:
+    from textual.timer import Timer
+
     from lsshell.figures.figure import Figure
     from lsshell.sessions.reply import Outcome, Reply
 
 MOST = 100  # results kept: of the oldest, the session's record has the numbers
 WITH_TIME = 34  # columns from which on results have their times
-HELP_AFTER = 0.08  # seconds that the cursor rests on a measure
+RESTS = 0.15  # seconds that a cursor rests before the pane follows it: its own move comes first
 _NOTHING = """\
 Nothing is loaded yet. o opens a checkpoint, a script or a session; or say what to measure on:
 
@@ -189,6 +191,7 @@ class Landscape(Horizontal):
         super().__init__(**options)
         self.unseen = False  # a result came while the screen was not shown
         self._loaded = True
+        self._follows: Timer | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(id="measured"):
@@ -262,15 +265,22 @@ class Landscape(Horizontal):
 
     def on_measures_moved(self) -> None:
         if self.measures.has_focus:
-            self.set_timer(HELP_AFTER, self._show_help_here)
+            self._follow(self.measures, self._show_help)
 
     def on_results_moved(self) -> None:
         if self.results.has_focus:
-            self._show_result()
+            self._follow(self.results, self._show_result)
 
-    def _show_help_here(self) -> None:
-        if self.measures.has_focus:
-            self._show_help()
+    def _follow(self, rows: Rows, show: Callable[[], None]) -> None:
+        """Shows what the cursor has come to, once it rests there."""
+
+        def rest() -> None:
+            if rows.has_focus:
+                show()
+
+        if self._follows is not None:
+            self._follows.stop()
+        self._follows = self.set_timer(RESTS, rest)
 
     def _show_help(self) -> None:
         from lsshell.hints import page
