@@ -12,6 +12,8 @@ import textwrap
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from lsshell.engine.events import Pictured
+from lsshell.live_picture import LivePicture
 from lsshell.pace import Pace, bar
 from lsshell.sessions.reply import Outcome
 
@@ -36,14 +38,24 @@ class Printer:
         self.seen = seen
         self.colour = wants_colour(self.out)
         self.progress = ProgressLine(self.err)
+        colour = wants_colour(self.err)
+        self.picture = LivePicture(self.err, active=self.progress.active, colour=colour)
 
     def hear(self, event: Event) -> None:
         """Events of the engine: progress is shown where there is a terminal to show it on."""
-        self.progress.hear(event)
+        if isinstance(event, Pictured):
+            self.picture.hear(event)
+        else:
+            self.progress.hear(event)
+
+    def _clear(self) -> None:
+        """Takes what was on the way off the screen."""
+        self.progress.clear()
+        self.picture.clear()
 
     def say(self, outcome: Outcome) -> None:
         """A command's answer, or its error with a caret under the place."""
-        self.progress.clear()
+        self._clear()
         if outcome.line.source != self.seen:
             self._line(self._dim(f"› {outcome.line.text.strip()}"))
         if outcome.failure is not None:
@@ -65,7 +77,7 @@ class Printer:
 
     def notice(self, text: str) -> None:
         """Something to know that is no command's answer; on standard error."""
-        self.progress.clear()
+        self._clear()
         self.err.write(f"{_fitted(text, self.err)}\n")
         self.err.flush()
 
@@ -106,7 +118,7 @@ class JsonPrinter(Printer):
         super().__init__()
 
     def say(self, outcome: Outcome) -> None:
-        self.progress.clear()
+        self._clear()
         text = json.dumps(_finite(outcome.as_dict()), ensure_ascii=False, allow_nan=False)
         self._line(text)
 

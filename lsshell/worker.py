@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lsshell.engine.events import Event, Progress
+    from lsshell.engine.events import Event, Pictured, Progress
     from lsshell.sessions.replay import Compared
     from lsshell.sessions.reply import Outcome
     from lsshell.sessions.session import Session
@@ -79,6 +79,7 @@ class Worker:
     rest: str | None = None  # what is left of a walk that was paused
     last_walk: str = "walk"
     progress: Progress | None = None
+    picture: Pictured | None = None  # that the command under way makes, as it is by now
     changes: int = 0  # events heard: something is new on the path
     said: deque[Said] = field(default_factory=deque)
     compared: deque[Compared] = field(default_factory=deque)
@@ -288,7 +289,7 @@ class Worker:
         except Exception as e:  # a defect of ours: the session stands, and the screen says so
             self._notice(f"unexpected {type(e).__name__}: {e}", error=True)
         with self._changed:
-            self.running, self.progress = None, None
+            self.running, self.progress, self.picture = None, None, None
             if not ok:
                 self._queue = deque(j for j in self._queue if j.group != job.group)
             self._after(session, job, outcome if ok else None)
@@ -395,6 +396,9 @@ class Worker:
 
     def _hear(self, event: Event) -> None:
         """In the middle of a walk: as little as can be."""
+        if hasattr(event, "limits"):  # only Pictured has them
+            self.picture = event
+            return
         done: Any = getattr(event, "done", None)
         if done is None:
             self.changes += 1

@@ -21,6 +21,18 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Pictured:
+    """A picture that a long task makes, as it is by now: rows of values, the first on top, NaN
+    where none is known; what they are, and what the ends of their scale stand for.
+    """
+
+    task: str
+    values: tuple[tuple[float, ...], ...]
+    label: str
+    limits: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Corrected:
     """The corrector brought a predicted point back: gradients spent (0: none were needed), |L − L*|
     left, L − L* before and after each correction, and the decrease of R that was predicted.
@@ -96,6 +108,7 @@ class Stopped:
 
 Event = (
     Progress
+    | Pictured
     | Corrected
     | Refused
     | Started

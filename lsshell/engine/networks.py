@@ -1,4 +1,6 @@
-"""Networks by name: those of the published experiments, `mlp`, `cnn`, and the user's own."""
+"""Networks by name: those of the published experiments, `mlp`, `cnn`, both with batch norm, and the
+user's own.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +69,7 @@ def build_network(
     * `cnn LAYERS`, as `cnn 20-20-d100`: each number a 3×3 convolution (valid padding) with that
       many channels, the activation and 2×2 average pooling; each `dN` a dense layer of N units
       with the activation; a dense layer to the data's outputs is added;
+    * `mlp-bn SIZES`, `cnn-bn LAYERS`: the same with batch norm before every activation;
     * `MODULE:FACTORY [ARGUMENT…]`: see `factories.call_factory`; `factory_options` are its
       keyword arguments and `search` (default: the working directory) is where it is looked for.
 
@@ -126,24 +129,27 @@ def initialise(network: nn.Module, source: torch.Generator) -> None:
 def _layers(
     name: str, words: Sequence[str], data: DataSet, activation: type[nn.Module]
 ) -> list[nn.Module]:
-    if name in ("mlp", "cnn"):
+    kind, _, norm = name.partition("-")
+    if kind in ("mlp", "cnn"):
         if len(words) != 1:
-            example = "mlp 784-300-10" if name == "mlp" else "cnn 20-20-d100"
+            example = f"{name} {'784-300-10' if kind == 'mlp' else '20-20-d100'}"
             given = f"got {' '.join(words)!r}" if words else "got nothing"
             raise EngineError(f"{name} takes its layers as one word, as in `{example}`; {given}")
-        layers = words[0]
-        if name == "mlp":
-            return _dense(name, layers, data, activation)
-        return _convolutional(name, layers, _image_shape(name, data), data.outputs, activation)
+        if kind == "mlp":
+            layers = _dense(name, words[0], data, activation)
+        else:
+            shape = _image_shape(name, data)
+            layers = _convolutional(name, words[0], shape, data.outputs, activation)
+        return _normalised(layers, activation) if norm else layers
     if words:
         raise EngineError(f"{name} takes no arguments, got {' '.join(words)!r}")
     if name in _DENSE:
         return _dense(name, _DENSE[name], data, activation)
-    shape, layers, outputs = _CONVOLUTIONAL[name]
+    shape, published, outputs = _CONVOLUTIONAL[name]
     if _input_shape(data) != shape:
         raise EngineError(f"{name} takes {_by(shape)} inputs, {_sizes(data)}")
     _check_outputs(name, outputs, data)
-    return _convolutional(name, layers, shape, outputs, activation)
+    return _convolutional(name, published, shape, outputs, activation)
 
 
 def _dense(
@@ -194,6 +200,19 @@ def _convolutional(
         layers += [_linear(size, int(word[1:])), activation()]
         size = int(word[1:])
     return [*layers, _linear(size, outputs)]
+
+
+def _normalised(layers: list[nn.Module], activation: type[nn.Module]) -> list[nn.Module]:
+    """With batch norm (Ioffe & Szegedy 2015) between each layer and its activation."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        before = found[-1] if found else None
+        if isinstance(layer, activation) and isinstance(before, nn.Linear):
+            found.append(nn.BatchNorm1d(before.out_features))
+        elif isinstance(layer, activation) and isinstance(before, nn.Conv2d):
+            found.append(nn.BatchNorm2d(before.out_channels))
+        found.append(layer)
+    return found
 
 
 def _linear(inputs: int, outputs: int) -> nn.Module:

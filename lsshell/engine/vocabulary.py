@@ -3,7 +3,17 @@
 from typing import Literal, get_args
 
 DataName = Literal["iris", "digits", "mpg", "mnist-5k", "mnist", "fashion-mnist", "cifar10"]
-NetworkName = Literal["mnist-ff", "mnist-conv", "cifar10-conv", "iris-ff", "mpg-ff", "mlp", "cnn"]
+NetworkName = Literal[
+    "mnist-ff",
+    "mnist-conv",
+    "cifar10-conv",
+    "iris-ff",
+    "mpg-ff",
+    "mlp",
+    "cnn",
+    "mlp-bn",
+    "cnn-bn",
+]
 RegularizerName = Literal[
     "l2",
     "l2-weights",
@@ -19,11 +29,13 @@ RegularizerName = Literal[
     "distance",
     "random",
 ]
+Shape = Literal["heart", "ring", "smile", "checkerboard", "cross", "bat"]
 Method = Literal["quasi-newton", "newton", "auto", "gradient", "paper"]
 Activation = Literal["tanh", "relu", "gelu", "silu", "sigmoid", "elu", "softplus", "identity"]
 
 DATA_SETS: tuple[str, ...] = get_args(DataName)
 NETWORKS: tuple[str, ...] = get_args(NetworkName)
 REGULARIZERS: tuple[str, ...] = get_args(RegularizerName)
+SHAPES: tuple[str, ...] = get_args(Shape)
 METHODS: tuple[str, ...] = get_args(Method)
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)

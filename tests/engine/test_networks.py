@@ -117,6 +117,35 @@ def test_layers_of_equal_shape_are_drawn_independently():
     assert correlation.abs() < 5 / math.sqrt(second.numel())
 
 
+@pytest.mark.parametrize(
+    ("spec", "kinds"),
+    [
+        (["mlp-bn", "784-6-5-10"], ["Linear", "BatchNorm1d", "Tanh"] * 2 + ["Linear"]),
+        (
+            ["cnn-bn", "4-d6"],
+            [
+                "Conv2d",
+                "BatchNorm2d",
+                "Tanh",
+                "AvgPool2d",
+                "Flatten",
+                "Linear",
+                "BatchNorm1d",
+                "Tanh",
+                "Linear",
+            ],
+        ),
+    ],
+)
+def test_batch_norm_stands_between_each_layer_and_its_activation(spec, kinds):
+    network = build_network(spec, MNIST, seed=4)
+    found = [type(m).__name__ for m in network]
+    assert found[1:] == kinds if spec[0] == "mlp-bn" else found == kinds
+    plain = build_network([spec[0].removesuffix("-bn"), spec[1]], MNIST, seed=4)
+    weights = [[m.weight for m in n if isinstance(m, nn.Linear)] for n in (network, plain)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
 @pytest.mark.parametrize("spec", [["mnist-ff"], ["cnn", "4-d8"]])
 def test_the_seed_alone_decides_the_network_and_global_random_state_is_left_alone(spec):
     before = torch.random.get_rng_state()

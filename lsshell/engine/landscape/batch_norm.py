@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +44,24 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
             layer.eval()
+
+
+@contextlib.contextmanager
+def batch_statistics(problem: Problem) -> Iterator[None]:
+    """Inside, batch-norm layers normalise by the batch at hand, and their buffers stay as they are:
+    the loss that is trained, of networks whose statistics at this θ are not known.
+    """
+    layers = _layers(problem)
+    modes = [layer.training for layer in layers]
+    try:
+        for layer in layers:
+            layer.track_running_stats = False  # in training mode: no buffer is touched
+            layer.train()
+        yield
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.track_running_stats = True
+            layer.train(mode)
 
 
 def _layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:

@@ -163,7 +163,8 @@ def model(
     The paper's are mnist-ff, mnist-conv, cifar10-conv, iris-ff and mpg-ff.
 
     `mlp 784-300-10` is a multilayer perceptron of these sizes; `cnn 20-20-d100` has 3×3
-    convolutions of 20 channels, each with 2×2 average pooling, then a dense layer of 100.
+    convolutions of 20 channels, each with 2×2 average pooling, then a dense layer of 100;
+    `mlp-bn` and `cnn-bn` have batch norm before every activation.
     `module:factory` calls your own function, found from the working directory as Python finds it.
 
     Parameters

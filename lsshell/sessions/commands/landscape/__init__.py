@@ -1,1 +1,3 @@
 """Measures of the landscape around the path: a command each."""
+
+from lsshell.sessions.commands.landscape import pattern  # noqa: F401
