@@ -227,13 +227,18 @@ class LsshellApp(App[int]):
             self._waiting, self._dirty = waiting, True
         if walks != self._walks:
             self._walks = walks
+            if walks is not None:
+                self._main.query_one(Landscape).watch()
             self.refresh_bindings()
         seconds = int(time.monotonic() - job.began) if job is not None else 0
-        seen = (worker.changes, worker.progress, self.projector.pictures, seconds)
+        pictures = (self.projector.pictures, id(worker.picture))
+        seen = (worker.changes, worker.progress, pictures, seconds)
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
+            if job is not None and worker.picture is not None and self._at_landscape:
+                self._main.query_one(Landscape).show_live(job.text, worker.picture)
         if self._leaving is not None:
             self.late = time.monotonic() - self._leaving > PATIENCE
             if worker.running is None or self.late:
@@ -305,6 +310,7 @@ class LsshellApp(App[int]):
         if outcome.command == "reg" and not (outcome.ok and self._more_to_switch(outcome)):
             main.query_one(Regularizers).forget_asked()
         if outcome.failure is not None:
+            main.query_one(Landscape).end_live()
             if outcome.line.text in self._typed:
                 main.query_one(CommandLine).show_failure(outcome.failure)
             else:
@@ -459,7 +465,7 @@ class LsshellApp(App[int]):
             self._left = self.focused
             self.clear_notifications()  # "the figure is on the landscape screen": so it is
             main.add_class("-landscape")
-            main.query_one(Landscape).enter()
+            main.query_one(Landscape).enter(live=self.worker.picture is not None)
         self._dirty = True
         self.call_after_refresh(self._tick)
 

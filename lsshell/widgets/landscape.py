@@ -19,7 +19,7 @@ from lsshell.widgets.rows import Cell, Rows
 if TYPE_CHECKING:
     from textual.timer import Timer
 
-    from lsshell.figures.figure import Figure
+    from lsshell.engine.events import Pictured
     from lsshell.sessions.reply import Outcome, Reply
 
 MOST = 100  # results kept: of the oldest, the session's record has the numbers
@@ -38,7 +38,7 @@ Nothing is loaded yet. o opens a checkpoint, a script or a session; or say what 
 class Result:
     """What a measure gave. It is kept as it is: to show it again, nothing is measured.
 
-    at: the point of the path that the session stood at; when: seconds since the epoch.
+    at: the point of the path that was `here`, where the session stood; when: seconds since the epoch.
     """
 
     line: str
@@ -49,9 +49,9 @@ class Result:
 
     @property
     def title(self) -> str:
-        where = f"  at {self.at}" if self.at else ""
-        cut = "  interrupted" if self.reply.interrupted else ""
-        return f"{self.line}{where}  {_time(self.when)}  {clock(self.seconds)}{cut}"
+        parts = [self.line, f"here is {self.at}" if self.at else "", _time(self.when)]
+        parts += [clock(self.seconds), "interrupted" if self.reply.interrupted else ""]
+        return " · ".join(filter(None, parts))
 
 
 class Measures(Rows):
@@ -135,7 +135,7 @@ class Results(Rows):
         if not self.results:
             return ""
         time_ = "  time" if width >= WITH_TIME else ""
-        return f"   {'measure':<{self._line_width(width)}} {'at':<{self._at_width}}{time_}"
+        return f"   {'measure':<{self._line_width(width)}} {'here':<{self._at_width}}{time_}"
 
     def row(self, index: int, width: int) -> Sequence[Cell]:
         result, room = self.results[index], self._line_width(width)
@@ -153,7 +153,7 @@ class Results(Rows):
 
     @property
     def _at_width(self) -> int:
-        return min(max((len(r.at) for r in self.results), default=2), 12)
+        return min(max(4, *(len(r.at) for r in self.results)), 12)
 
     def choose(self, index: int, x: int, clicks: int) -> None:
         if clicks == 2:
@@ -191,6 +191,8 @@ class Landscape(Horizontal):
         super().__init__(**options)
         self.unseen = False  # a result came while the screen was not shown
         self._loaded = True
+        self._watched = True  # a picture under way goes to the pane
+        self._live = False  # so it has
         self._follows: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -224,10 +226,11 @@ class Landscape(Horizontal):
             if not self.results.has_focus:
                 self._show_help()
 
-    def enter(self) -> None:
-        """The screen is shown: with what came meanwhile, or where one begins."""
-        (self.results if self.unseen else self.measures).focus()
+    def enter(self, *, live: bool) -> None:
+        """The screen is shown: with a picture under way, what came meanwhile, or as it was."""
+        (self.results if self.unseen and not live else self.measures).focus()
         self.unseen = False
+        self._watched = True
 
     def fill(self, alone: bool) -> None:
         """Shows what is at hand alone, or with the lists."""
@@ -245,6 +248,7 @@ class Landscape(Horizontal):
         result = Result(outcome.line.text.strip(), at, time.time(), outcome.seconds, reply)
         results.results = [*results.results[1 - MOST :], result]
         results.show()
+        self._live = False
         if at_end or not results.has_focus:
             results.cursor = results.count() - 1
             self._show_result()
@@ -257,9 +261,25 @@ class Landscape(Horizontal):
         self.unseen = False
         self._show_help()
 
-    def show_live(self, title: str, figure: Figure) -> None:
-        """Shows a picture of a measure that is under way."""
-        self.pane.show(title, figure, "")
+    # -- a picture under way -----------------------------------------------------------------
+
+    def watch(self) -> None:
+        """A measure has begun: its picture, if it makes one, is followed."""
+        self._watched = True
+
+    def show_live(self, line: str, picture: Pictured) -> None:
+        """Shows a picture as it is by now, unless a cursor has moved to something else."""
+        if self._watched or self.pane.has_focus:
+            from lsshell.live_picture import figure_of
+
+            self._live = True
+            self.pane.show(f"{line}  under way", figure_of(picture), "")
+
+    def end_live(self) -> None:
+        """The picture comes to nothing: the measure has failed, or was stopped."""
+        if self._live:
+            self._live = False
+            (self._show_result if self.results.count() else self._show_help)()
 
     # -- what the cursors come to ------------------------------------------------------------
 
@@ -278,6 +298,7 @@ class Landscape(Horizontal):
             if rows.has_focus:
                 show()
 
+        self._watched = self._live = False
         if self._follows is not None:
             self._follows.stop()
         self._follows = self.set_timer(RESTS, rest)

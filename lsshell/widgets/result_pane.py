@@ -57,7 +57,9 @@ class ResultPane(ScrollableContainer, can_focus=True):
         """Gives the figure its height, and breaks the text for the width that there is."""
         width, height = self.scrollable_content_region.size
         lines = broken(self.text, max(width - 2, 20))
-        self.query_one("#text", Static).update(Content("\n".join(lines)))
+        words = self.query_one("#text", Static)
+        words.update(Content("\n".join(lines)))
+        words.display = bool(self.text)
         view = self.query_one(FigureView)
         view.display = self.figure is not None
         rest = height - len(lines) if self.text else height

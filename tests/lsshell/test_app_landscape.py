@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from textual.widgets import Static
 
 from lsshell.completion import complete
-from lsshell.engine.events import Progress
+from lsshell.engine.events import Pictured, Progress
 from lsshell.figures.figure import Figure, Series, Surface
 from lsshell.hints import begun, page, with_defaults
 from lsshell.sessions.commands import VOCABULARY
@@ -66,6 +67,7 @@ def survey(
     GATE.reached.clear()
     for done in range(1, points + 1):
         session.engine.listen(Progress("survey", done, points, "rows"))
+        session.engine.listen(Pictured("survey", ((0.0, 1.0), (1.0, math.nan)), "loss", (0.0, 1.0)))
         while done == 2 and not GATE.open.is_set():
             GATE.reached.set()
             problem.loss(place.theta)  # raises Cancelled where it is asked to
@@ -252,7 +254,7 @@ async def test_a_result_is_drawn_and_goes_the_way_of_every_command(tmp_path):
         assert "along u" in drawing(app)
         assert "0.5000" in text(app)
         title, below = screen(app).pane.border_title, screen(app).pane.border_subtitle
-        assert str(title).startswith("survey here --points 3  at main:2")
+        assert str(title).startswith("survey here --points 3 · here is main:2 · ")
         assert str(below) == "around here"
         assert app.typed.input.has_focus
         assert before == (app.session.engine.theta_hash(), app.session.engine.problem.gradients)
@@ -267,11 +269,11 @@ async def test_earlier_results_are_shown_again_without_being_run_again(tmp_path)
         await app.press("f2")
         results = screen(app).results
         assert results.has_focus
-        assert text(app).count("\n") == 4
+        await app.until(lambda: text(app).count("\n") == 4, "the later result")
         await drawn(app)
         later, ran = drawing(app), app.history
         await app.press("up")
-        assert text(app).count("\n") == 3
+        await app.until(lambda: text(app).count("\n") == 3, "the earlier result")
         await drawn(app)
         assert drawing(app) != later
         assert app.history == ran
@@ -317,12 +319,18 @@ async def test_escape_stops_the_measure_under_way_and_then_goes_back(tmp_path, g
         await app.press("enter")
         await app.until(gate.reached.is_set, "the middle of a survey")
         await app.until(lambda: "2/5" in app.app.query_one(Activity).render().plain, "progress")
+        pane = screen(app).pane
+        await app.until(lambda: "under way" in str(pane.border_title), "the picture under way")
+        await drawn(app)
+        assert str(pane.border_subtitle) == "survey: loss"
+        assert "loss 0 … 1" in drawing(app)
         await app.type("reg")
         assert app.typed.input.value == "reg"
         assert not gate.open.is_set()  # the survey is under way all the time
         await app.press("escape", "escape", "escape")  # the line, the command line, the survey
         await app.idle()
         assert "interrupted; nothing was changed" in app.log
+        assert str(pane.border_title) == "survey"  # its help again
         assert screen(app).results.count() == 0
         assert before == (app.session.engine.theta_hash(), app.session.engine.problem.gradients)
         assert screen(app).region.area
