@@ -38,7 +38,7 @@ Nothing is loaded yet. o opens a checkpoint, a script or a session; or say what 
 class Result:
     """What a measure gave. It is kept as it is: to show it again, nothing is measured.
 
-    at: the point of the path that was `here`, where the session stood; when: seconds since the epoch.
+    at: the point of the path that was `here`; when: seconds since the epoch.
     """
 
     line: str
@@ -153,7 +153,7 @@ class Results(Rows):
 
     @property
     def _at_width(self) -> int:
-        return min(max(4, *(len(r.at) for r in self.results)), 12)
+        return min(max([4, *(len(r.at) for r in self.results)]), 12)
 
     def choose(self, index: int, x: int, clicks: int) -> None:
         if clicks == 2:
