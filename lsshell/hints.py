@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from lsshell.sessions.session import Session
     from lsshell.sessions.vocabulary import Option
 
+# Places for measures that cannot do without: of two, from the start to the current point.
+_EXAMPLES = {"A": "start", "B": "here", "PLACES": "start here", "WHERE": "start here"}
+
 
 def hint(text: str, session: Session | None = None) -> tuple[str, str]:
     """(what comes at the cursor, what it is for) of a line up to the cursor.
@@ -58,12 +61,18 @@ def begun(name: str) -> str:
 
 
 def with_defaults(name: str) -> str:
-    """A command's line with every option that has a default; "" where something is to be said."""
-    line = begun(name)
-    options = [o for o in VOCABULARY.options(name) if not o.positional and o.default]
-    if line.endswith(" ") or not options:
-        return ""
-    return " ".join([line, *(f"{o.names[0]} {o.default}" for o in options)])
+    """A command's line with every option that has a default, and places for a measure that needs
+    them; "" where something else is to be said, or nothing can be.
+    """
+    line, options = begun(name), VOCABULARY.options(name)
+    if line.endswith(" "):
+        places = [o for o in options if o.positional and (o.required or o.many)]
+        if VOCABULARY.commands[name].kind != "landscape" or places[0].names[0] not in _EXAMPLES:
+            return ""
+        line += " ".join(_EXAMPLES[o.names[0]] for o in options if o.names[0] in _EXAMPLES)
+    named = [o for o in options if not o.positional and o.default]
+    whole = " ".join([line, *(f"{o.names[0]} {o.default}" for o in named)])
+    return whole if whole != begun(name) else ""
 
 
 def page(name: str) -> str:

@@ -81,13 +81,20 @@ def survey(
     return Reply({"points": points}, "\n".join(["       v    loss", *rows]), figure=figure)
 
 
+def span(a: str, b: str = "here", /, *, bends: int = 1, session: FromSession) -> Reply:
+    """Go from one place to another."""
+    raise NotImplementedError
+
+
 @pytest.fixture(scope="module", autouse=True)
-def measure() -> Iterator[None]:
-    """`survey` is a word of the vocabulary in these tests alone."""
-    VOCABULARY.command("landscape")(survey)
+def measures() -> Iterator[None]:
+    """`survey` and `span` are words of the vocabulary in these tests alone."""
+    for function in (survey, span):
+        VOCABULARY.command("landscape")(function)
     yield
-    del VOCABULARY._app["survey"], VOCABULARY.commands["survey"]
-    VOCABULARY._options.pop("survey", None)
+    for name in ("survey", "span"):
+        del VOCABULARY._app[name], VOCABULARY.commands[name]
+        VOCABULARY._options.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +229,9 @@ def test_a_line_is_begun_with_what_has_its_place_and_may_grow_by_what_has_a_defa
     assert begun("bridge") == "bridge "  # which two, nobody can know
     assert with_defaults("bridge") == ""
     assert begun("model") == "model "
+    assert with_defaults("model") == ""
+    assert begun("span") == "span "
+    assert with_defaults("span") == "span start here --bends 1"
 
 
 def test_a_page_says_what_a_measure_does_and_what_its_options_are():
