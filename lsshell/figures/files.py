@@ -164,7 +164,7 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     if figure.surface is None:
         axes.grid(alpha=0.25)
     contours = figure.surface is not None and bool(figure.surface.contours)
-    if sum(s.shade is None for s in figure.series) + contours > 1:
+    if len(axes.get_legend_handles_labels()[0]) > (0 if contours else 1):
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if many else {}
         opaque = {"frameon": True, "facecolor": "0.35", "labelcolor": "white"} if contours else {}
         axes.legend(**{"fontsize": 8, "frameon": False} | beside | opaque)

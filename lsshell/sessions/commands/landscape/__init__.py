@@ -1,3 +1,7 @@
 """Measures of the landscape around the path: a command each."""
 
-from lsshell.sessions.commands.landscape import pattern  # noqa: F401
+from lsshell.sessions.commands.landscape import (  # noqa: F401 - register
+    connect,
+    pattern,
+    similarity,
+)
