@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,17 @@ if TYPE_CHECKING:
 
 
 def named_place(session: Session, where: str) -> Place:
-    """`here`, a point as in `goto`, or a checkpoint file; raises EngineError where there is none.
+    """`here`, a point as in `goto`, `init` or a checkpoint file; raises EngineError where there is
+    none.
 
     A word with a dot or a slash is a file: no branch has such a name.
     """
     from lsshell.engine.landscape.places import find_place
 
-    return find_place(session.engine, as_file(session, where) or where)
+    file = as_file(session, where)
+    if file is None:
+        return find_place(session.engine, where)
+    return replace(find_place(session.engine, file), name=Path(where).name)  # as said, in replays
 
 
 def as_file(session: Session, where: str) -> Path | None:

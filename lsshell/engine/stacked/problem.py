@@ -71,6 +71,8 @@ def why_not_stacked(problem: Problem, theta: Tensor) -> str | None:
     Tried on two examples and two walkers: what an exported program or a user's own code does with
     a stack can only be seen by doing it.
     """
+    if has_tied_weights(problem):
+        return "weights are used in two places"
     spent, trial = problem.gradients, StackedProblem(problem, 2)
     trial.x, trial.y = trial.x[:2], trial.y[:2]
     try:
@@ -87,6 +89,16 @@ def why_not_stacked(problem: Problem, theta: Tensor) -> str | None:
     if not torch.allclose(found, alone.to(found.dtype).expand(2), rtol=1e-3, atol=1e-6):
         return "stacked it gives another loss than alone"
     return None
+
+
+def has_tied_weights(problem: Problem) -> bool:
+    """Whether a parameter of the network has several names.
+
+    `functional_call` then leaves a module that has two names with what it was called with.
+    """
+    network = problem.network
+    names = [n for n, _ in network.named_parameters(remove_duplicate=False)]
+    return len(names) > len(list(network.named_parameters()))
 
 
 def numbers(*columns: Tensor) -> list[Numbers]:
