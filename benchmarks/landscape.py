@@ -3,10 +3,10 @@
     python benchmarks/landscape.py [--section hessian,slice] [--out results/landscape.json]
 
 hessian: the five greatest eigenvalues, the trace (the same number of probes) and the spectral
-density (the same Lanczos steps) of mnist-ff on mnist-5k, by lsshell, PyHessian and curvlinops; as
-one batch of 1000 examples, and as four. Each program's own time, building what it needs included;
-medians of rounds taken in turns. PyHessian 0.1 calls torch.eig, which torch no longer has: it gets
-one by torch.linalg.eig.
+density (the same Lanczos steps), by lsshell, PyHessian and curvlinops: of mnist-ff on mnist-5k, as
+one batch of 1000 examples and as four, and of a small network on digits. Building what a program
+needs is part of its time; medians of rounds taken in turns. PyHessian
+0.1 calls torch.eig, which torch no longer has: it gets one by torch.linalg.eig.
 
 slice: grids of losses beside loss-landscapes (benchmarks/grids.py).
 
@@ -51,7 +51,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--section", default=",".join(SECTIONS))
-    parser.add_argument("--examples", default="1000,4000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -83,22 +82,47 @@ def hessian_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
             f"{' and '.join(missing)} missing: pip install pyhessian curvlinops-for-pytorch"
         )
     rows = []
-    for examples in map(int, options.examples.split(",")):
-        problem = the_problem(examples, options.device)
+    # One thread's processor time is not disturbed by what else runs on the machine.
+    alone = options.device == "cpu" and options.threads == 1
+    clock = time.process_time if alone else time.perf_counter
+    for name, make in NETWORKS.items():
+        problem = make(options.device)
         for what, measures in cases(problem).items():
-            rows += compared(what, examples, measures, options.rounds)
+            rows += compared(what, name, measures, options.rounds, clock)
     return rows
 
 
-def the_problem(examples: int, device: str) -> Problem:
-    """mnist-ff as it comes with lsshell, near zero loss."""
+def mnist_ff(device: str, examples: int) -> Problem:
+    """mnist-ff as it comes with lsshell, near zero loss on the first thousand examples."""
     engine = Engine()
     engine.use_device(device)
     engine.load_data("mnist-5k", "mnist-5k", BATCH, train=examples)
     engine.load(Path(lsshell.__file__).parent / "bundled" / "mnist-ff.safetensors")
+    return at(engine)
+
+
+def small(device: str) -> Problem:
+    """A network of 1210 parameters after a short training."""
+    engine = Engine()
+    engine.use_device(device)
+    engine.load_data("digits", "digits", None)
+    engine.build_model(["mlp", "64-16-10"], None, {})
+    engine.train(epochs=20)
+    return at(engine)
+
+
+def at(engine: Engine) -> Problem:
+    """The engine's problem, its network at θ."""
     problem = engine.ready()
     problem.place(engine.problem_theta())
     return problem
+
+
+NETWORKS: dict[str, Callable[[str], Problem]] = {
+    "mnist-ff, 1000 examples": lambda device: mnist_ff(device, BATCH),
+    "mnist-ff, 4 × 1000": lambda device: mnist_ff(device, 4 * BATCH),
+    "digits 64-16-10": small,
+}
 
 
 def cases(problem: Problem) -> dict[str, dict[str, Measure]]:
@@ -228,24 +252,28 @@ def ends(nodes: Any) -> list[float]:
 
 
 def compared(
-    what: str, examples: int, measures: dict[str, Measure], rounds: int
+    what: str,
+    network: str,
+    measures: dict[str, Measure],
+    rounds: int,
+    clock: Callable[[], float],
 ) -> list[dict[str, Any]]:
     """Rows of one measure: what each program found, and its time over ours."""
     times: dict[str, list[float]] = {name: [] for name in measures}
     found = {}
     for _ in range(rounds):
         for name, measure in measures.items():
-            began = time.perf_counter()
+            began = clock()
             found[name] = measure()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(clock() - began)
     ours = statistics.median(times["lsshell"])
     rows = []
     for name in measures:
         seconds = statistics.median(times[name])
         rows.append(
             {
+                "network": network,
                 "measure": what,
-                "examples": examples,
                 "program": name,
                 "found": found[name],
                 "seconds": seconds,

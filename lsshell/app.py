@@ -30,6 +30,7 @@ from lsshell.state_folder import read_theme, write_theme
 from lsshell.widgets.activity import Activity
 from lsshell.widgets.branches import Branches
 from lsshell.widgets.command_line import CommandLine
+from lsshell.widgets.landscape import Landscape
 from lsshell.widgets.log import Log
 from lsshell.widgets.messages import Say, Woken
 from lsshell.widgets.plots import PlotPane, Plots
@@ -52,9 +53,13 @@ RATE_OVER = 2.0  # seconds that gradients per second are averaged over
 PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
 _TITLES = {"regularizers": "regularisers", "replayed": "replay"}
 LEAST_SIZE = (60, 20)
-# What is asked about before it is left.
+# What is asked about before it is left, and measures of the landscape.
 LONG = (
     "walk", "train", "compare", "source", "replay", "wander", "bridge", "regularization-path",
+)  # fmt: skip
+# What changes only what the landscape screen stands in the place of.
+OF_THE_PANES = (
+    "plot", "pane", "log_scale", "next_axis", "next_shade", "accuracy", "grid",
 )  # fmt: skip
 DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "ansi-dark"
 
@@ -97,7 +102,8 @@ class LsshellApp(App[int]):
         Binding("c", "next_shade", "Colour", show=False),
         Binding("a", "accuracy", "Accuracy", show=False),
         Binding("g", "grid", "Grid", show=False),
-        Binding("o", "open", "Open"),
+        Binding("L,f2", "landscape", "Landscape", key_display="L"),
+        Binding("o", "open", "Open", show=False),
         Binding("t", "light", "Light/dark", show=False),
         # Before any pane, so that what is typed after it in one go reaches the command line.
         Binding("colon,slash", "type", "Command", key_display=":", priority=True),
@@ -138,6 +144,7 @@ class LsshellApp(App[int]):
         self._spent: deque[tuple[float, int]] = deque()
         self._typed: deque[str] = deque(maxlen=100)
         self._used = False  # the command line knows the session
+        self._left: Widget | None = None  # what had the focus before the landscape screen
 
     def compose(self) -> ComposeResult:
         yield Status(id="status")
@@ -165,6 +172,7 @@ class LsshellApp(App[int]):
             Steps(id="steps", classes="pane"),
             Branches(id="branches", classes="pane"),
             Replayed(id="replayed", classes="pane"),
+            Landscape(id="landscape"),
             Log(id="log", classes="pane"),
         )
         await self._main.mount(Footer(show_command_palette=False, compact=True))
@@ -209,6 +217,7 @@ class LsshellApp(App[int]):
         if worker.session is not None and not self._used:
             self._used = True
             self._main.query_one(CommandLine).use(worker.session)
+            self._main.query_one(Landscape).use(_measures())
         while worker.said:
             self._hear(worker.said.popleft())
         job = worker.running
@@ -218,13 +227,18 @@ class LsshellApp(App[int]):
             self._waiting, self._dirty = waiting, True
         if walks != self._walks:
             self._walks = walks
+            if walks is not None:
+                self._main.query_one(Landscape).watch()
             self.refresh_bindings()
         seconds = int(time.monotonic() - job.began) if job is not None else 0
-        seen = (worker.changes, worker.progress, self.projector.pictures, seconds)
+        pictures = (self.projector.pictures, id(worker.picture))
+        seen = (worker.changes, worker.progress, pictures, seconds)
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
+            if job is not None and worker.picture is not None and self._at_landscape:
+                self._main.query_one(Landscape).show_live(job.text, worker.picture)
         if self._leaving is not None:
             self.late = time.monotonic() - self._leaving > PATIENCE
             if worker.running is None or self.late:
@@ -269,6 +283,7 @@ class LsshellApp(App[int]):
         main.query_one(Steps).show_traversal(traversal, view)
         main.query_one(Branches).show_path(path, walking=not every)
         main.query_one(Plots).show(traversal, projection, view, every=every)
+        main.query_one(Landscape).look(loaded=view.loaded)
 
     def _rate(self, view: View) -> float:
         """Gradients a second, lately."""
@@ -295,6 +310,7 @@ class LsshellApp(App[int]):
         if outcome.command == "reg" and not (outcome.ok and self._more_to_switch(outcome)):
             main.query_one(Regularizers).forget_asked()
         if outcome.failure is not None:
+            main.query_one(Landscape).end_live()
             if outcome.line.text in self._typed:
                 main.query_one(CommandLine).show_failure(outcome.failure)
             else:
@@ -311,8 +327,23 @@ class LsshellApp(App[int]):
             main.query_one(Plots).choose(
                 values["plot"], values["x"], values["colour"], log=values["log"]
             )
+        elif _measures_landscape(outcome.command):
+            self._show_measured(outcome, said.at)
         elif outcome.command in ("help", "measure", "path", "compare", "history", "status"):
             self._answer(outcome.line.text, reply.text)
+        elif self._at_landscape and not main.query_one(Log).display and reply.text:
+            self.notify(reply.text.partition("\n")[0], title=outcome.command, markup=False)
+        if outcome.command in ("new", "resume"):
+            main.query_one(Landscape).forget()
+
+    def _show_measured(self, outcome: Outcome, at: str) -> None:
+        """What a measure gave goes to the landscape screen; elsewhere, where it is to be seen."""
+        landscape = self._main.query_one(Landscape)
+        landscape.add(outcome, at, shown=self._at_landscape)
+        typed = outcome.line.text in self._typed
+        if typed and not self._at_landscape and outcome.reply and outcome.reply.figure is not None:
+            words = "the figure is on the landscape screen: L or F2"
+            self.notify(words, title=outcome.command, timeout=6)
 
     def _more_to_switch(self, outcome: Outcome) -> bool:
         """Whether another `reg` is under way or waits."""
@@ -324,7 +355,8 @@ class LsshellApp(App[int]):
         """Shows an answer that the log has no room for."""
         from lsshell.screens.reading import Reading
 
-        if text.count("\n") >= self._main.query_one(Log).content_size.height:
+        log = self._main.query_one(Log)
+        if not log.display or text.count("\n") >= log.content_size.height:
             self.push_screen(Reading(title, text))
 
     # -- commands ----------------------------------------------------------------------------
@@ -352,7 +384,7 @@ class LsshellApp(App[int]):
             return self.worker.walking
         if action == "type":  # where one types already, it is a character like any other
             return self.screen is self._main and not isinstance(self.focused, Input)
-        return True
+        return action not in OF_THE_PANES or not self._at_landscape
 
     def action_run(self) -> None:
         self.worker.run()
@@ -369,6 +401,9 @@ class LsshellApp(App[int]):
         elif not self.worker.idle:
             self.worker.stop()
             self._main.query_one(Regularizers).forget_asked()
+
+    def on_landscape_write(self, event: Landscape.Write) -> None:
+        self._main.query_one(CommandLine).prefill(event.line, event.offer)
 
     def action_type(self) -> None:
         self._main.set_focus(self._main.query_one(CommandLine).input)
@@ -411,8 +446,45 @@ class LsshellApp(App[int]):
             ]
             pane.border_subtitle = "  ".join(others) if one else ""
 
+    @property
+    def _at_landscape(self) -> bool:
+        """Whether the landscape screen stands in the place of the panes."""
+        return bool(self.screen_stack) and self._main.has_class("-landscape")
+
+    def action_landscape(self) -> None:
+        main = self._main
+        if self.screen is not main or not main.query(Landscape):  # behind a question, or too early
+            return
+        if self._at_landscape:
+            main.remove_class("-landscape", "-picture")
+            main.query_one(Landscape).pane.fill(False)
+            main.set_focus(self._left if self._left is not None and self._left.display else None)
+        else:
+            if main.has_class("-full"):
+                self.action_fill()
+            self._left = self.focused
+            self.clear_notifications()  # "the figure is on the landscape screen": so it is
+            main.add_class("-landscape")
+            main.query_one(Landscape).enter(live=self.worker.picture is not None)
+        self._dirty = True
+        self.call_after_refresh(self._tick)
+
+    def action_landscape_back(self) -> None:
+        """Stops the measure under way; else gives the figure's room back, or leaves the screen."""
+        job = self.worker.running
+        if job is not None and _measures_landscape(job.word):
+            self.worker.stop()
+        elif self._main.has_class("-picture"):
+            self.action_fill()
+        else:
+            self.action_landscape()
+
     def action_fill(self) -> None:
         main, focused = self._main, self.focused
+        if self._at_landscape:
+            main.toggle_class("-picture")
+            main.query_one(Landscape).fill(main.has_class("-picture"))
+            return
         main.toggle_class("-full")
         pane = focused if focused is not None and focused.has_class("pane") else None
         if isinstance(focused, PlotPane):
@@ -480,6 +552,7 @@ class LsshellApp(App[int]):
         yield SystemCommand("New …", "choose data and network", self._show_setup)
         yield SystemCommand("Open …", "a checkpoint, data, a script, a session", self.action_open)
         yield SystemCommand("Save session as …", "in a folder of your choice", self.action_save_as)
+        yield SystemCommand("Landscape", "measures around the path", self.action_landscape)
         yield SystemCommand("Run", "the rest of a paused walk, or another", self.action_run)
         if self.worker.session is not None:
             from lsshell.sessions.commands import VOCABULARY
@@ -567,7 +640,7 @@ class LsshellApp(App[int]):
         from lsshell.screens.quit import Quit
 
         job = self.worker.running
-        if job is not None and job.word in LONG:
+        if job is not None and (job.word in LONG or _measures_landscape(job.word)):
             self.push_screen(Quit(f"`{job.text}`"), self._leave)
         else:
             self._leave(True)
@@ -582,3 +655,21 @@ class LsshellApp(App[int]):
             self._leaving = time.monotonic()
             self.worker.stop()
             self._tick()
+
+
+def _measures() -> list[tuple[str, str]]:
+    """Commands that measure the landscape, with their summaries."""
+    from lsshell.sessions.commands import VOCABULARY
+
+    return [
+        (c.name, VOCABULARY.summary(c.name))
+        for c in VOCABULARY.commands.values()
+        if c.kind == "landscape"
+    ]
+
+
+def _measures_landscape(word: str) -> bool:
+    """Whether a command is one of those; asked only once there is a session."""
+    from lsshell.sessions.commands import VOCABULARY
+
+    return word in VOCABULARY.commands and VOCABULARY.commands[word].kind == "landscape"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lsshell.sessions.session import Session
     from lsshell.sessions.vocabulary import Option
 
+# How measures of the landscape call a place: a point as in `goto`, `here`, or a checkpoint.
+_OF_PLACES = ("WHERE", "A", "B", "PLACES", "--from", "--to")
 _CURSOR = "\0"  # stands where the cursor is; no command line holds one
 
 
@@ -85,11 +87,17 @@ def _candidates(words: list[str], session: Session | None) -> Iterator[str]:
             yield from (f"{r}=" for r in _regularizers())
         if named[before].wants_file:
             yield from _files(current)
+        elif _is_place(name, named[before]):
+            yield from ("here", *_places(session), *_files(current))
         return
     at = position(words, named)
     positional = [o for o in options if o.positional]
+    if positional and positional[-1].many:
+        at = min(at, len(positional) - 1)
     if at < len(positional):
         yield from positional[at].choices
+        if _is_place(name, positional[at]):
+            yield from ("here", *_places(session), *_files(current))
         yield from _known(name, at, session)
         if positional[at].wants_file or (name == "data" and at == 0):
             yield from _files(current)
@@ -124,6 +132,11 @@ def _known(name: str, position: int, session: Session | None) -> Iterator[str]:
         yield from _places(session)
     elif name == "device":
         yield from ("cpu", "cuda", "mps")
+
+
+def _is_place(name: str, option: Option) -> bool:
+    measures = VOCABULARY.commands[name].kind == "landscape"
+    return measures and not option.wants_file and any(n in _OF_PLACES for n in option.names)
 
 
 def _places(session: Session | None) -> Iterator[str]:

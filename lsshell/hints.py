@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from lsshell.sessions.session import Session
     from lsshell.sessions.vocabulary import Option
 
+# Places for measures that cannot do without: of two, from the start to the current point.
+_EXAMPLES = {"A": "start", "B": "here", "PLACES": "start here", "WHERE": "start here"}
+
 
 def hint(text: str, session: Session | None = None) -> tuple[str, str]:
     """(what comes at the cursor, what it is for) of a line up to the cursor.
@@ -42,6 +45,57 @@ def hint(text: str, session: Session | None = None) -> tuple[str, str]:
     why = f"{placed[at].names[0]}: {placed[at].help}" if at < len(placed) else ""
     others = " ".join(o.names[0] for o in options if not o.positional)
     return _usage(name, options), "  ".join((why or VOCABULARY.summary(name), others)).strip()
+
+
+def begun(name: str) -> str:
+    """The beginning of a command's line: what has its place, as far as it goes without saying."""
+    words = [name]
+    for option in VOCABULARY.options(name):
+        if option.positional and option.names:
+            if option.required or option.many:
+                return f"{' '.join(words)} "
+            if not option.default:
+                break
+            words.append(option.default)
+    return " ".join(words)
+
+
+def with_defaults(name: str) -> str:
+    """A command's line with every option that has a default, and places for a measure that needs
+    them; "" where something else is to be said, or nothing can be.
+    """
+    line, options = begun(name), VOCABULARY.options(name)
+    if line.endswith(" "):
+        places = [o for o in options if o.positional and (o.required or o.many)]
+        if VOCABULARY.commands[name].kind != "landscape" or places[0].names[0] not in _EXAMPLES:
+            return ""
+        line += " ".join(_EXAMPLES[o.names[0]] for o in options if o.names[0] in _EXAMPLES)
+    named = [o for o in options if not o.positional and o.default]
+    whole = " ".join([line, *(f"{o.names[0]} {o.default}" for o in named)])
+    return whole if whole != begun(name) else ""
+
+
+def page(name: str) -> str:
+    """What a command does, and its options with what they are where nothing is said."""
+    from docstring_parser import parse
+
+    said = parse(VOCABULARY.commands[name].function.__doc__ or "")
+    options = VOCABULARY.options(name)
+    parts = [_usage(name, options), said.short_description or ""]
+    parts += map(_joined, (said.long_description or "").split("\n\n"))
+    lines = []
+    for option in options:
+        if option.names:
+            default = f" = {option.default}" if option.default else ""
+            choices = f"of {', '.join(option.choices)}. " if option.choices else ""
+            lines += [f"  {option.names[0]}{default}", f"      {choices}{option.help}"]
+    return "\n\n".join(filter(None, (*parts, "\n".join(lines))))
+
+
+def _joined(paragraph: str) -> str:
+    """A paragraph in one line, to be broken anew; one with indented lines (formulas) as it is."""
+    indented = any(line.startswith(" ") for line in paragraph.split("\n"))
+    return paragraph if indented else " ".join(paragraph.split())
 
 
 def _usage(name: str, options: list[Option]) -> str:

@@ -51,11 +51,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Said:
-    """Something for the log: an outcome, or a notice with no command."""
+    """Something for the log: an outcome, or a notice with no command.
+
+    at: the point of the path that the session stood at once the command was done.
+    """
 
     outcome: Outcome | None = None
     notice: str = ""
     error: bool = False
+    at: str = ""
 
 
 @dataclass
@@ -381,7 +385,9 @@ class Worker:
         job = self.running
         if outcome.command == "walk" and outcome.ok and (job is None or job.model):
             self.last_walk = outcome.line.text.strip()
-        self.said.append(Said(outcome))
+        session = self.session
+        here = session.engine.path.here if session is not None and session.has_engine else None
+        self.said.append(Said(outcome, at=here.name if here is not None else ""))
         self.wake()
 
     def _notice(self, text: str, *, error: bool = False) -> None:

@@ -163,7 +163,7 @@ class Engine:
         listen: Listener = silent,
         ranks: Ranks = ALONE,
     ) -> None:
-        _no_approximate_arithmetic()
+        no_approximate_arithmetic()
         self.listen, self.ranks = listen, ranks
         self.cancel, self.pause = threading.Event(), threading.Event()
         self.seed = 0
@@ -996,7 +996,7 @@ class Engine:
         write_checkpoint(file, problem.state(theta), metadata)
 
 
-def _no_approximate_arithmetic() -> None:
+def no_approximate_arithmetic() -> None:
     """On CUDA: float32 is float32, not TF32, and the same sum is the same number each time."""
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -16,6 +16,10 @@ class NotFiniteError(EngineError):
     """L is NaN or infinite at a point: no place to go."""
 
 
+class DivergedError(EngineError):
+    """Training ran away: its loss is NaN or infinite."""
+
+
 class Cancelled(Exception):  # noqa: N818 - a request, not an error
     """The user asked to stop. The point of the last accepted step stays valid."""
 

@@ -276,33 +276,46 @@ class Problem:
         self.gradients += cost
         return found
 
-    def loss_and_gradient(self, theta: Tensor, out: Tensor | None = None) -> tuple[float, Tensor]:
-        """L(θ) and ∇L(θ) (p,), the latter written to `out` if given.
+    def loss_and_gradient(
+        self, theta: Tensor, out: Tensor | None = None, *, split: Split = "train"
+    ) -> tuple[float, Tensor]:
+        """L(θ) and ∇L(θ) (p,), the latter written to `out` if given; or those of the test loss,
+        the same mean over the test examples, which counts as a gradient too.
 
         Raises EngineError where L is not finite, Cancelled where the user asked to stop.
         """
-        n = len(self.x_train)
-
-        def compute() -> tuple[Tensor]:
-            if self._unseen:  # at the first gradient, so that what is only loaded costs nothing
-                self._unseen = False
-                chunks = -(-len(self.x_part) // self.chunk)
-                self._captured = capture(self._add_gradient, self._gradient, self.device, chunks)
-            return (self._add_gradient() if self._captured is None else self._captured(),)
-
-        (total,) = self.sum_over_examples("loss and gradient", theta, 1, compute, self._gradient)
+        if split == "test":
+            what, compute, n = "test loss and gradient", self._test_gradient, len(self.x_test)
+        else:
+            what, compute, n = "loss and gradient", self._train_gradient, len(self.x_train)
+        (total,) = self.sum_over_examples(what, theta, 1, compute, self._gradient)
         loss = self._finite(total / n)
         if out is None:
             return loss, self._gradient.clone()
         return loss, out.copy_(self._gradient)
 
+    def _train_gradient(self) -> tuple[Tensor]:
+        if self._unseen:  # at the first gradient, so that what is only loaded costs nothing
+            self._unseen = False
+            chunks = -(-len(self.x_part) // self.chunk)
+            self._captured = capture(self._add_gradient, self._gradient, self.device, chunks)
+        return (self._add_gradient() if self._captured is None else self._captured(),)
+
+    def _test_gradient(self) -> tuple[Tensor]:
+        part = self.ranks.part(len(self.x_test))
+        return (self._add_gradient_of(self.x_test[part], self.y_test[part], len(self.x_test)),)
+
     def _add_gradient(self) -> Tensor:
         """This rank's part of Σ loss, and of ∇L in the network's own buffer."""
+        return self._add_gradient_of(self.x_part, self.y_part, len(self.x_train))
+
+    def _add_gradient_of(self, x: Tensor, y: Tensor, n: int) -> Tensor:
+        """Σ loss over these examples; the network's buffer becomes its gradient over n."""
         self._gradient.zero_()
         total = torch.zeros((), device=self.device, dtype=self.accumulate)
-        for x, y in self.chunks(self.x_part, self.y_part):
-            part = self.loss_sum(self.network(x), y)
-            (part / len(self.x_train)).backward()
+        for inputs, target in self.chunks(x, y):
+            part = self.loss_sum(self.network(inputs), target)
+            (part / n).backward()
             total += part.detach()
         return total
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lsshell.engine.layers import covered_layers, patches, positions, run_through
 from lsshell.engine.problem import Problem, Slot
 from lsshell.engine.seeds import generator
 
@@ -136,7 +136,7 @@ class SampleCurvature:
         self.problem = problem
         self.count = min(examples, len(problem.x_train), problem.chunk)
         self.eigenvalues = torch.zeros(0, dtype=torch.float64)
-        self._modules = _covered(problem)
+        self._modules = covered_layers(problem)
         self._vectors = torch.zeros(0, 0, dtype=torch.float64)
         self._layers: list[Factored | Explicit] = []
         self._product = 0.0  # what one with J or Jᵀ costs, in gradients
@@ -152,7 +152,7 @@ class SampleCurvature:
             return False
         chosen = self._most_curved(theta)
         problem.place(theta)
-        outputs, taken = self._forward(chosen)
+        outputs, taken = run_through(problem, self._modules, problem.x_train[chosen])
         self._spend((1 / 3 if problem.classification else 0.0) + self.count / n)
         if not taken:
             return False
@@ -165,7 +165,7 @@ class SampleCurvature:
             layer = self._layer(module, inputs, delta, left)
             layers += layer
             left -= sum(part.bytes for part in layer)
-            work += sum(part.size for part in layer) * _positions(module, delta)
+            work += sum(part.size for part in layer) * positions(module, delta)
         if 2 * sum(layer.size for layer in layers) < problem.p:
             return False
         kernel = torch.stack([layer.kernel() for layer in layers]).sum(0)
@@ -177,38 +177,6 @@ class SampleCurvature:
         problem.ranks.share(self._vectors, self.eigenvalues, *(t for la in layers for t in la.held))
         self._product = sum(layer.cost for layer in layers) / (3 * n * work)
         return True
-
-    def _forward(self, chosen: Tensor) -> tuple[Tensor, list[tuple[nn.Module, Tensor, Tensor]]]:
-        """Outputs for the chosen examples, and inputs and output of each layer that has a part:
-        called once, with a row an example, in the problem's precision.
-        """
-        problem = self.problem
-        seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {m: [] for m in self._modules}
-
-        def capture(
-            module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any
-        ) -> Tensor:
-            given = inputs[0] if inputs else named.get("input")
-            seen[module].append((given.detach(), output))
-            return output.clone()  # what follows may work in place
-
-        hooks = [m.register_forward_hook(capture, with_kwargs=True) for m in self._modules]
-        try:
-            outputs = problem.network(problem.x_train[chosen])
-        finally:
-            for hook in hooks:
-                hook.remove()
-        k = len(chosen)
-        taken = [
-            (module, *calls[0])
-            for module, calls in seen.items()
-            if len(calls) == 1
-            and calls[0][1].requires_grad
-            and len(calls[0][0]) == len(calls[0][1]) == k
-            and calls[0][0].dtype == calls[0][1].dtype == problem.dtype
-            and calls[0][1].ndim >= (4 if type(module) is nn.Conv2d else 2)
-        ]
-        return outputs, taken
 
     def times(self, rows: Tensor) -> Tensor:
         """Jv for each row v of (number, p): (number, k), float64 on the CPU."""
@@ -274,12 +242,12 @@ class SampleCurvature:
         weight, bias = slots["weight"], slots.get("bias")
         if type(module) is nn.Linear and inputs.ndim == 2:
             return [Factored.of(weight, bias, inputs, delta)]
-        seen = weight.size // weight.shape[0] * _positions(module, delta)
+        seen = weight.size // weight.shape[0] * positions(module, delta)
         unit = self.count * inputs.element_size()
         if weight.size * unit > budget or seen * unit > BUDGET:
             return []
         if type(module) is nn.Conv2d:
-            inputs, delta = _patches(module, inputs), delta.flatten(2)
+            inputs, delta = patches(module, inputs), delta.flatten(2)
         else:
             inputs, delta = inputs.flatten(1, -2).mT, delta.flatten(1, -2).mT
         rows: list[Factored | Explicit]
@@ -289,37 +257,6 @@ class SampleCurvature:
         return rows
 
 
-def _positions(module: nn.Module, delta: Tensor) -> int:
-    """How often the layer is applied to one example."""
-    return (delta[0, 0] if type(module) is nn.Conv2d else delta[0, ..., 0]).numel()
-
-
 def _view(rows: Tensor, slot: Slot) -> Tensor:
     """A parameter's part of each row of (number, p)."""
     return rows[:, slot.offset : slot.offset + slot.size].view(len(rows), *slot.shape)
-
-
-def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
-    """What each output position sees: (k, in·height·width, positions)."""
-    padding = module.padding if isinstance(module.padding, tuple) else (0, 0)
-    return nn.functional.unfold(inputs, module.kernel_size, module.dilation, padding, module.stride)
-
-
-def _covered(problem: Problem) -> list[nn.Module]:
-    """Linear and plain convolution layers with trainable weights of their own."""
-    uses: dict[int, int] = {}
-    modules = list(problem.network.modules())
-    for m in modules:
-        for q in m.parameters(recurse=False):
-            uses[id(q)] = uses.get(id(q), 0) + 1
-    return [
-        m
-        for m in modules
-        if (type(m) is nn.Linear or (type(m) is nn.Conv2d and _plain(m)))
-        and "weight" in m._parameters  # not made of others, as when pruned
-        and all(q.requires_grad and uses[id(q)] == 1 for q in m.parameters(recurse=False))
-    ]
-
-
-def _plain(module: nn.Conv2d) -> bool:
-    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import Cancelled, DivergedError
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
 
@@ -26,6 +27,19 @@ class TrainingResult:
     reason: str
 
 
+@dataclass(frozen=True)
+class Descent:
+    """Stochastic gradient descent in Adam's place, as in Yang et al. 2021 (released code).
+
+    v ← momentum·v + ∇, θ ← θ − rate·v; the rate falls to a tenth after the share `drop_at` of the
+    epochs. The last batch of an epoch is left out where it is not whole (and not the only one). The
+    end of the epoch with the least mean mini-batch loss is what training gives.
+    """
+
+    momentum: float = 0.9
+    drop_at: float = 0.75
+
+
 def train(
     problem: Problem,
     theta: Tensor,
@@ -37,10 +51,12 @@ def train(
     biases: bool = False,
     until_loss: float | None = None,
     seed: int = 0,
+    descent: Descent | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_update: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Adam on mini-batches of loss + penalty·Σ w² (no factor ½), over the kernels alone, as
-    published, or over the biases too.
+    published, or over the biases too; `descent` puts SGD in its place.
 
     Settings are the published ones by default (Adam 1e-3, batches of 32, 100 epochs); batches are
     drawn anew each epoch from `seed`. Dropout and batch-norm train as usual, then freeze again.
@@ -48,32 +64,48 @@ def train(
     full-batch loss confirms it. Cancelled between batches: the end of the last whole epoch is
     returned, so that training for as many epochs gives it again. Several ranks all do the same
     mini-batches; the first one's numbers count.
+
+    `on_update` is called after each update, with the network in training mode and at the new θ,
+    `problem.theta`: whoever evaluates there leaves both, and the random numbers, as they were.
     """
     n = len(problem.x_train)
+    if descent is not None and n > batch:
+        n = n // batch * batch  # what the whole batches hold
     shuffle = generator(seed, "shuffle")
     flat = torch.nn.Parameter(problem.theta)
     problem.place(theta)
-    optimizer = torch.optim.Adam([flat], lr=rate, eps=ADAM_EPS)
+    optimizer: torch.optim.Optimizer
+    if descent is None:
+        optimizer = torch.optim.Adam([flat], lr=rate, eps=ADAM_EPS)
+    else:
+        optimizer = torch.optim.SGD([flat], lr=rate, momentum=descent.momentum)
     penalised = _penalised(problem, biases) if penalty else None
     reason, epoch, total = "epochs", 0, torch.zeros((), device=problem.device)
     before = _state(problem)
     whole = (0, before)
+    least, best = math.inf, before
     problem.network.train()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(shuffle.initial_seed() % 2**63)
             for epoch in range(1, epochs + 1):
                 total.zero_()  # summed on the device: no waiting for it within an epoch
-                for x, y in _batches(problem, batch, shuffle):
+                if descent is not None and epoch == round(descent.drop_at * epochs) + 1:
+                    optimizer.param_groups[0]["lr"] = 0.1 * rate
+                for x, y in _batches(problem, n, batch, shuffle):
                     total += _update(problem, optimizer, flat, x, y, penalty, penalised)
+                    if on_update is not None:
+                        on_update()
                 mean = float(total) / n
                 mean = problem.ranks.from_first(lambda mean=mean: mean)
                 whole = (epoch, _state(problem))
                 on_epoch(epoch, mean)
                 if not mean < float("inf"):
-                    raise EngineError(
+                    raise DivergedError(
                         f"training diverged at epoch {epoch} (loss {mean}): lower --rate"
                     )
+                if mean < least:
+                    least, best = mean, whole[1]
                 if until_loss is not None and mean <= until_loss and _reached(problem, until_loss):
                     reason = f"loss {until_loss:g} reached"
                     break
@@ -85,6 +117,8 @@ def train(
         raise
     finally:
         problem.network.eval()
+    if descent is not None and reason != "interrupted":
+        problem.theta.copy_(problem.restore(best))
     problem.share_state()
     trained = problem.theta.clone()
     with problem.uncancelled():
@@ -97,10 +131,11 @@ def _state(problem: Problem) -> dict[str, Tensor]:
 
 
 def _batches(
-    problem: Problem, batch: int, shuffle: torch.Generator
+    problem: Problem, n: int, batch: int, shuffle: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first n training examples of a random order, in batches."""
     order = torch.randperm(len(problem.x_train), generator=shuffle).to(problem.device)
-    for part in order.split(batch):
+    for part in order[:n].split(batch):
         yield problem.x_train[part], problem.y_train[part]
 
 
@@ -113,7 +148,7 @@ def _update(
     penalty: float,
     penalised: Tensor | None,
 ) -> Tensor:
-    """One Adam step; returns the batch's summed data loss."""
+    """One step; returns the batch's summed data loss."""
     gradient = problem.begin_gradient()
     loss = problem.loss_sum(problem.network(x), y)
     (loss / len(x)).backward()

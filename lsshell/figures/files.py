@@ -99,7 +99,8 @@ def _draw(figures: Sequence[Figure], form: str, dpi: int, title: str = "") -> by
             spare.remove()
         panels = grid[: len(figures)]
     else:
-        height = 4.5 if len(figures) == 1 else 2.1 * len(figures)
+        names = 1.2 + 0.28 * len(figures[0].categories)  # that they can be read
+        height = max(4.5, names) if len(figures) == 1 else 2.1 * len(figures)
         canvas = Canvas(figsize=(7, height), layout="constrained")
         panels = canvas.subplots(len(figures), 1, sharex=True, squeeze=False)[:, 0]
     FigureCanvasAgg(canvas)

@@ -30,6 +30,10 @@ def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bo
         from lsshell.figures.heat import draw_surface
 
         return draw_surface(_finite(figure), width, height, colour=colour, bare=bare)
+    if any(s.style == "bars" for s in figure.series):
+        from lsshell.figures.bars_text import draw_bars
+
+        return draw_bars(figure, width, height, colour=colour, bare=bare)
     with _DRAWING:
         return _draw(_finite(figure), width, height, colour=colour, bare=bare)
 
@@ -83,11 +87,7 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
             continue
         if series.style == "mark":
             continue
-        if series.style == "bars":
-            # The first on top, where plotext begins at the bottom.
-            names, heights = figure.categories[::-1], series.y[::-1]
-            plotext.bar(list(names), list(heights), orientation="horizontal")
-        elif series.shade is not None:
+        if series.shade is not None:
             plotext.plot(series.x, series.y, marker="braille", color="gray")
             levels = [_level(v, least, most) for v in series.shade]
             for step, shade in enumerate(_RAMP):

@@ -52,6 +52,18 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("q  Ctrl-Q", "leave; the session is on disk already"),
         ),
     ),
+    (
+        "Landscape",
+        (
+            ("L  F2", "measures of the loss around the path, and what they gave; again: back"),
+            ("Enter", "measures: write one on the command line, with its help; → takes what"),
+            ("", "its options are where nothing is said, to be changed"),
+            ("↑ ↓", "results: show one again, as it is: nothing is measured"),
+            ("Enter", "results: write its line on the command line again"),
+            ("f", "the figure alone; again or Esc: the lists, too"),
+            ("Esc", "stop the measure under way, or go back"),
+        ),
+    ),
 )
 
 NUMBERS = """\

@@ -14,12 +14,13 @@ import threading
 import time
 
 
-def _watch(parent: int) -> None:
+def end_with(parent: int) -> None:
+    """Kills this process once `parent` is not its parent any more."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_watch, args=(int(sys.argv.pop(1)),), daemon=True).start()
+    threading.Thread(target=end_with, args=(int(sys.argv.pop(1)),), daemon=True).start()
     runpy.run_module("lsshell", run_name="__main__", alter_sys=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ class Command:
 @dataclass(frozen=True)
 class Option:
     """A parameter of a command: its spellings (`--steps`, or `NAME` where it has its place), what
-    can be chosen, whether it takes a file or (a flag) nothing, and what it is for.
+    can be chosen, whether it takes a file or (a flag) nothing, what it is for, what it is where
+    nothing is said, as it would be typed ("": nothing in particular), and whether its place may
+    hold several words.
     """
 
     names: tuple[str, ...]
@@ -57,6 +60,8 @@ class Option:
     flag: bool
     required: bool
     help: str
+    default: str = ""
+    many: bool = False
 
     @property
     def positional(self) -> bool:
@@ -162,6 +167,8 @@ class Vocabulary:
                     argument.hint is bool,
                     argument.required,
                     described.get(argument.field_info.name, ""),
+                    "" if argument.required else _spoken(argument.field_info.default),
+                    argument.field_info.kind is inspect.Parameter.VAR_POSITIONAL,
                 )
                 found.append(option)
         return found
@@ -169,6 +176,13 @@ class Vocabulary:
     def summary(self, name: str) -> str:
         """The first line on a command."""
         return _summary(self.commands[name].function)
+
+
+def _spoken(default: Any) -> str:
+    """A default as it is typed; "" for none, and for one that no word can say."""
+    if isinstance(default, bool) or not isinstance(default, int | float | str | Path):
+        return ""
+    return str(default)
 
 
 def _summary(function: Callable[..., Reply]) -> str:

@@ -24,11 +24,15 @@ MOST_OFFERED = 200
 
 
 class History(Suggester):
-    """The lines typed before, in this session and earlier ones; suggests the latest that fits."""
+    """The lines typed before, in this session and earlier ones; suggests the latest that fits.
+
+    Before them comes what was `offered`: a line that the one begun for the user may grow into.
+    """
 
     def __init__(self) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self.lines: list[str] = []
+        self.offered = ""
         self._at = 0
         self._draft = ""
         self._file = None
@@ -64,6 +68,8 @@ class History(Suggester):
         return self._draft if to == len(self.lines) else self.lines[to]
 
     async def get_suggestion(self, value: str) -> str | None:
+        if self.offered.startswith(value):
+            return self.offered
         return next((line for line in reversed(self.lines) if line.startswith(value)), None)
 
 
@@ -147,8 +153,9 @@ class CommandLine(Vertical):
         self.history.read()
         self._help()
 
-    def prefill(self, text: str) -> None:
-        """Puts a line there, to be changed and sent."""
+    def prefill(self, text: str, offer: str = "") -> None:
+        """Puts a line there, to be changed and sent; → takes what it is offered to grow into."""
+        self.history.offered = offer
         self.input.value = text
         self.input.cursor_position = len(text)
         self.input.focus()
@@ -171,6 +178,8 @@ class CommandLine(Vertical):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
+        if not event.value or not self.history.offered.startswith(event.value):
+            self.history.offered = ""
         self._offer([])
         self._help()
 

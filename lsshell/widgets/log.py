@@ -52,5 +52,6 @@ def _texts(said: Said) -> list[Text]:
     if reply is not None and reply.text:
         texts.append(Text(reply.text, no_wrap="\n" in reply.text))
     if reply is not None and reply.figure is not None:
-        texts.append(Text(reply.figure.title, "dim"))
+        where = "" if outcome.command == "plot" else "  · figure: L or F2 shows it"
+        texts.append(Text(f"{reply.figure.title}{where}", "dim"))
     return texts

@@ -28,6 +28,7 @@ from lsshell.sessions.plots import (
 )
 from lsshell.sessions.tables import number
 from lsshell.sessions.view import View
+from lsshell.widgets.ansi_strips import strips
 
 if TYPE_CHECKING:
     from lsshell.engine.projection import Projection
@@ -92,9 +93,7 @@ class PlotPane(Widget, can_focus=True):
 
         figure = replace(self._figure, title="")
         colour, bare = not self.app.no_color, height < 12 or width < 50
-        text = Text.from_ansi(draw_text(figure, width, height, colour=colour, bare=bare))
-        console = self.app.console
-        self._strips = [Strip(line.render(console)) for line in text.split("\n")]
+        self._strips = strips(draw_text(figure, width, height, colour=colour, bare=bare))
 
     def render_line(self, y: int) -> Strip:
         base, width = self.rich_style, self.content_size.width

@@ -39,7 +39,9 @@ class Status(Widget):
         if not self._ready:
             parts.append((9, Content.styled("torch is being loaded …", "$text-muted")))
         elif not view.loaded and not view.data:
-            parts.append((9, Content.styled("nothing is loaded yet", "$text-muted")))
+            parts.append(
+                (9, Content.styled("nothing is loaded yet: o opens, ? helps", "$text-muted"))
+            )
         if view.checkpoint:
             parts.append((9, Content.styled(view.checkpoint, "bold")))
         if view.network and view.network != view.checkpoint:

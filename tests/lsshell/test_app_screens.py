@@ -19,6 +19,7 @@ from lsshell.engine.path import Path as WalkedPath
 from lsshell.engine.path import Point
 from lsshell.engine.projection import Projection
 from lsshell.engine.regularizers import REGULARIZERS
+from lsshell.figures.figure import Figure, Series, Surface
 from lsshell.sessions.language import Line
 from lsshell.sessions.plots import Traversal
 from lsshell.sessions.reply import Outcome, Reply
@@ -26,6 +27,8 @@ from lsshell.sessions.saved import SavedSession
 from lsshell.sessions.session import Session
 from lsshell.sessions.view import RegularizerView, View, values_at_the_ends
 from lsshell.widgets.command_line import CommandLine
+from lsshell.widgets.figure_view import FigureView
+from lsshell.widgets.landscape import Landscape
 from lsshell.widgets.log import Log
 from lsshell.worker import Said
 
@@ -205,6 +208,41 @@ def pressed(*keys: str, theme: str = THEMES[0]) -> Callable[[Pilot[int]], Awaita
 def test_the_main_screen_after_a_walk(snap_compare, size, theme) -> None:
     app = Still(welcome=False)
     assert snap_compare(app, terminal_size=size, run_before=shown(theme))
+
+
+def surveyed() -> Reply:
+    """What a measure of a plane may give: a saddle, a walk over it, and a table."""
+    axis = tuple(k / 8.0 for k in range(-8, 9))
+    z = tuple(tuple(x * x - y * y + 1.0 for x in axis) for y in axis)
+    walk = Series("walk", axis, tuple(x * x / 2.0 for x in axis))
+    surface = Surface(axis, axis, z, "loss", contours=(("L*", 1.25),))
+    figure = Figure("loss around here", "along u", "along v", (walk,), surface=surface)
+    rows = "\n".join(f"{k:>3}  {k / 8.0:.4f}" for k in range(4))
+    return Reply(text=f"  k    loss\n{rows}", figure=figure)
+
+
+def test_the_landscape_screen(snap_compare, monkeypatch) -> None:
+    monkeypatch.setattr("lsshell.widgets.landscape._time", lambda when: "10:30")
+    monkeypatch.setattr("lsshell.hints.page", lambda name: "")
+    before = shown(THEMES[0])
+
+    async def landscape(pilot: Pilot[int]) -> None:
+        await before(pilot)
+        app = pilot.app
+        assert isinstance(app, Still)
+        await pilot.press("L")
+        landscape = app.query_one(Landscape)
+        landscape.use([("kernel", "Take the spectrum of the tangent kernel."),
+                       ("slice", "Draw the loss along a line or over a plane.")])  # fmt: skip
+        line = Line("<app>", 9, "slice here --points 17")
+        landscape.add(Outcome(line, "slice", 12.0, reply=surveyed()), "main:40", shown=True)
+        view = landscape.query_one(FigureView)
+        await pilot.pause()
+        while view.drawn != (landscape.pane.figure, *view.content_size):
+            await pilot.pause()
+        await pilot.press("tab")
+
+    assert snap_compare(Still(welcome=False), terminal_size=(120, 40), run_before=landscape)
 
 
 def test_the_welcome_screen(snap_compare, monkeypatch) -> None:

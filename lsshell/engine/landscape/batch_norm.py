@@ -53,12 +53,16 @@ def batch_statistics(problem: Problem) -> Iterator[None]:
     """
     layers = _layers(problem)
     modes = [layer.training for layer in layers]
+    captured, unseen = problem._captured, problem._unseen
+    if layers:
+        problem._captured, problem._unseen = None, False  # a graph is of running statistics
     try:
         for layer in layers:
             layer.track_running_stats = False  # in training mode: no buffer is touched
             layer.train()
         yield
     finally:
+        problem._captured, problem._unseen = captured, unseen
         for layer, mode in zip(layers, modes, strict=True):
             layer.track_running_stats = True
             layer.train(mode)

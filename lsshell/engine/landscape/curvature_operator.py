@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
@@ -86,13 +87,12 @@ class CurvatureOperator:
         """
         rows = v.reshape(-1, self.p)
         out = torch.zeros_like(rows)
-        begin = 0
-        while begin < len(rows):
-            # The graphs are made with the first, so that a trial of the size comes before it.
-            end = begin + (self._at_once if self._kept is not None else 1)
-            self._add_products(rows[begin:end], out[begin:end])
-            begin = end
-        if not bool(torch.isfinite(out).all()):
+        if self._kept is None:
+            self.problem.sum_over_examples(f"{self.kind} graph", self.theta, 0, self._keep)
+            self._spend(1)
+        for some, into in zip(rows.split(self._at_once), out.split(self._at_once), strict=True):
+            self._add_products(some, into)
+        if not math.isfinite(float(out.sum())):
             raise NotFiniteError(
                 "the curvature is not finite here: the parameters or the data hold values too"
                 " large or NaN"
@@ -103,16 +103,9 @@ class CurvatureOperator:
         """Σ over examples of the products with these rows, added to `out` (zeros before)."""
 
         def compute() -> tuple[()]:
-            first = self._kept is None
-            if self._kept is None:
-                self._keep()
-            assert self._kept is not None
+            kept = self._kept or []
             for k, (x, y) in enumerate(self._chunks):
-                kept = k < len(self._kept)
-                graph = self._kept[k] if kept else self._build(x, y)
-                self._through(graph, rows, out)
-            if first:
-                self._spend(1)
+                self._through(kept[k] if k < len(kept) else self._build(x, y), rows, out)
             return ()
 
         self.problem.sum_over_examples(f"{self.kind} product", self.theta, 0, compute, out)
@@ -151,11 +144,11 @@ class CurvatureOperator:
     def _build(self, x: Tensor, y: Tensor) -> _Graph:
         return self._graph(self.problem, x, y, self.examples)
 
-    def _keep(self) -> None:
+    def _keep(self) -> tuple[()]:
         """Builds the graphs that are kept: as many chunks' as the budget allows."""
         self._kept = []
         if not self._chunks:
-            return
+            return ()
         x, y = self._chunks[0]
         example = self._bytes(x[:MEASURED], y[:MEASURED]) / min(MEASURED, len(x))
         chunk = example * len(x) + self.p * self.theta.element_size()
@@ -164,6 +157,7 @@ class CurvatureOperator:
             self._at_once = max(1, min(MOST_AT_ONCE, int(spare / chunk)))
         count = min(len(self._chunks), int(KEPT / chunk))
         self._kept = [self._build(x, y) for x, y in self._chunks[:count]]
+        return ()
 
     def _bytes(self, x: Tensor, y: Tensor) -> int:
         """What a graph on these examples holds, but for the parameters and the examples."""

@@ -54,10 +54,34 @@ def find_place(engine: Engine, where: str | FilePath | None = None) -> Place:
         return read_place(problem, where)
     if where == "init" and where not in engine.path.branches():
         return initialisation(engine)
-    point = engine.path.find(where)
+    return place_at(engine, engine.path.find(where), where)
+
+
+def place_at(engine: Engine, point: Point, name: str | None = None) -> Place:
+    """A kept point of the path."""
+    problem = engine.ready()
     state = engine.path.store.get(point.index)
     theta = problem.flat(state).to(problem.device)
-    return Place(where, theta, _buffers(problem, state), point)
+    return Place(name or point.name, theta, _buffers(problem, state), point)
+
+
+def kept_points(engine: Engine, first: str | None = None, last: str | None = None) -> list[Point]:
+    """The kept points on the lineage of `last` (here), from `first` on (its start), in order.
+
+    Raises EngineError where there are none, and where `first` is not on that lineage.
+    """
+    engine.ready()
+    end = None if last in (None, "here") else engine.path.find(str(last))
+    line = [p for p in engine.path.lineage(end) if p.kept]
+    if not line:
+        raise EngineError("nothing has been walked yet: `walk` first")
+    if first is None:
+        return line
+    begin = engine.path.here if first == "here" else engine.path.find(first)
+    at = [k for k, p in enumerate(line) if begin is not None and p.index == begin.index]
+    if not at:
+        raise EngineError(f"{first} is not on the way from {line[0].name} to {line[-1].name}")
+    return line[at[0] :]
 
 
 def initialisation(engine: Engine) -> Place:

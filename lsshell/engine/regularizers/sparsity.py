@@ -72,8 +72,18 @@ class Compress(_OfWeights):
     formula: ClassVar[str] = "Σ layers ‖w‖₁/‖w‖₂"
 
     def of(self, weights: Tensor, eps: float) -> tuple[float, Tensor]:
-        root = torch.hypot(weights, torch.full_like(weights[:1, :1], eps))
-        one = root.sum()
-        two = (weights.square().sum() + eps**2).sqrt()
+        root, one, two = smoothed_norms(weights, eps)
         value = one / two
         return float(value), weights / root / two - weights * (value / two**2)
+
+
+def smoothed_norms(weights: Tensor, eps: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """√(w² + ε²) of each weight, their sum, and √(‖w‖² + ε²)."""
+    root = torch.hypot(weights, torch.full_like(weights[:1], eps))
+    return root, root.sum(), (weights.square().sum() + eps**2).sqrt()
+
+
+def compressibility(weights: Tensor) -> float | None:
+    """C = ‖w‖₁/‖w‖₂ in [1, √n]; None where all n weights are zero."""
+    _, one, two = smoothed_norms(weights.flatten())
+    return float(one / two) if float(two) > 0.0 else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lsshell.engine.landscape.rank_correlation import ranks
 from lsshell.engine.projection import explained_shares
 
 DRAWS = 10_000
@@ -74,13 +75,7 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Rank correlation; equal values share their mean rank."""
-    return pearson(_ranks(x), _ranks(y))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return [float(r) for r in (last - (counts - 1) / 2)[places]]
+    return pearson(ranks(x).tolist(), ranks(y).tolist())
 
 
 @dataclass(frozen=True)

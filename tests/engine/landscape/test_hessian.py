@@ -40,10 +40,14 @@ def operator_of(problem, kind="hessian", **options):
     return CurvatureOperator(problem, problem.theta, kind, **options)
 
 
-def tanh(data=None, *, dtype=DOUBLE, chunk=5, **options):
+def perceptron():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
-    return Problem(network, blobs() if data is None else data, dtype=dtype, chunk=chunk, **options)
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def tanh(data=None, *, dtype=DOUBLE, chunk=5, **options):
+    data = blobs() if data is None else data
+    return Problem(perceptron(), data, dtype=dtype, chunk=chunk, **options)
 
 
 def convolution():
@@ -163,8 +167,10 @@ def test_a_part_of_the_examples_is_the_same_at_every_place_and_for_every_chunk()
 @pytest.mark.parametrize("count", [2, 15])  # 15: more ranks than examples
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
 def test_ranks_give_the_products_of_one_process(kind, count):
+    networks = [perceptron() for _ in range(count)]  # before there are threads
+
     def products(ranks):
-        problem = tanh(chunk=2, ranks=ranks)
+        problem = Problem(networks[ranks.rank], blobs(), dtype=DOUBLE, chunk=2, ranks=ranks)
         v = torch.linspace(-1, 1, 3 * problem.p, dtype=DOUBLE).view(3, -1)
         whole = operator_of(problem, kind).times(v)
         return whole, operator_of(problem, kind, examples=8).times(v)
@@ -424,9 +430,21 @@ def test_three_eigenvalues_have_their_places_and_weights(make):
         near = np.isclose(density.nodes, value, rtol=1e-4)
         share = values.count(value) / 100
         assert np.allclose((density.weights * near).sum(1), share, rtol=1e-4)
+    if problem.dtype == DOUBLE:  # the rest, once the space is closed, has none
+        assert ((density.weights > 0.0).sum(1) == 3).all()
     margin = 8 * density.width
     x = np.linspace(min(values) - margin, max(values) + margin, 20_001)
     assert density.at(x).sum() * (x[1] - x[0]) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_eigenvalues_far_out_have_one_node_each_however_many_steps():
+    # Without reorthogonalisation their nodes come again and again.
+    values = np.r_[np.linspace(0.0, 1.0, 300), 40.0, 100.0]
+    density = spectral_density(operator_of(diagonal(values)), 90, 2)
+    far = (density.nodes > 2.0) & (density.weights > 0.0)
+    assert (far.sum(1) == 2).all()
+    assert np.allclose(density.nodes[far], [40.0, 100.0] * 2, rtol=1e-9)
+    assert np.allclose(density.weights[far], 1 / 302, rtol=1e-6)
 
 
 def test_of_a_dense_matrix_the_share_of_negative_mass_is_found():

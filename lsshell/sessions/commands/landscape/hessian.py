@@ -124,7 +124,7 @@ def density_figure(result: HessianResult) -> Figure:
     x = np.linspace(min(ends) - margin, max(ends) + margin, DRAWN)
     y = np.maximum(density.at(x), 0.1 * one)
     return Figure(
-        title=f"spectral density of the {_name(result)} {_at(result)}",
+        title=f"spectral density of the {_name(result)}{_at(result)}",
         x_label=f"eigenvalue (σ = {number(density.width)})",
         y_label="density",
         series=(
@@ -176,7 +176,7 @@ def _text(result: HessianResult) -> str:
     eigenvalues, trace, density = result.eigenvalues, result.trace, result.density
     of = f"{result.examples} example{'s' * (result.examples != 1)}"
     lines = [
-        f"{_name(result)} {_at(result)}: {result.p} parameters, {of},"
+        f"{_name(result)}{_at(result)}: {result.p} parameters, {of},"
         f" {result.products} products ({result.gradients} gradients)"
     ]
     below = len(eigenvalues.values) - eigenvalues.top
@@ -217,7 +217,7 @@ def _moment(density: SpectralDensity, order: int) -> str:
 
 
 def _at(result: HessianResult) -> str:
-    return "here" if result.place == "here" else f"at {result.place}"
+    return "" if result.place == "here" else f" at {result.place}"
 
 
 def _rows(result: HessianResult) -> list[dict[str, Any]]:
