@@ -108,7 +108,8 @@ class Terminal:
 
 def environment(folder: Path) -> dict[str, str]:
     """Of a terminal of 256 colours; whatever is written goes under the folder."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORTERM")}
+    said = ("NO_COLOR", "COLORTERM", "COLUMNS", "LINES")
+    kept = {k: v for k, v in os.environ.items() if k not in said}
     return kept | {
         "TERM": "xterm-256color",
         "XDG_STATE_HOME": str(folder / "state"),
