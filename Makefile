@@ -44,7 +44,7 @@ paper-full: $(VENV)/installed
 test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest --numprocesses logical --dist worksteal
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 benchmark: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/methods.py iris-ff mpg-ff mnist-ff
