@@ -19,6 +19,7 @@ from lsshell.engine.errors import EngineError
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.problem import Problem, Slot, Split, TestMetrics
 from lsshell.engine.regularizers.sparsity import compressibility
+from lsshell.engine.vectors import wide
 
 NEAR_ZERO = 1e-3  # of a tensor's greatest |w|
 LEVELS = (3, 16, 256)
@@ -221,7 +222,7 @@ def _ratio(codes: list[Tensor]) -> float:
 
 def _measures(theta: Tensor, pruned: Tensor, slot: Slot) -> WeightMeasures:
     w = _part(theta, slot)
-    ratio = compressibility(w if w.device.type == "mps" else w.double())
+    ratio = compressibility(wide(w))
     return WeightMeasures(
         name=slot.name,
         weights=slot.size,
@@ -244,7 +245,7 @@ def _together(
 ) -> WeightMeasures:
     """C and h of all weights as one vector, the rest as means over the weights."""
     w = torch.cat([_part(theta, s) for s in slots])
-    ratio = compressibility(w if w.device.type == "mps" else w.double())
+    ratio = compressibility(wide(w))
     n = len(w)
 
     def mean(of: Callable[[WeightMeasures], float]) -> float:

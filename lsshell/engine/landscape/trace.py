@@ -13,6 +13,7 @@ from torch import Tensor
 from lsshell.engine.errors import EngineError
 from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check_memory
 from lsshell.engine.seeds import generator
+from lsshell.engine.vectors import dot, wide
 
 TraceMethod = Literal["hutchinson", "hutch++"]
 
@@ -105,10 +106,9 @@ def rademacher(operator: CurvatureOperator, count: int, draw: torch.Generator) -
 
 def _forms(operator: CurvatureOperator, rows: Tensor) -> list[float]:
     """zᵀHz of each row."""
-    wide = torch.float32 if rows.device.type == "mps" else torch.float64
     products = operator.times(rows)
     pairs = zip(rows, products, strict=True)
-    return [float(torch.dot(z.to(wide), hz.to(wide))) for z, hz in pairs]
+    return [dot(wide(z), wide(hz)) for z, hz in pairs]
 
 
 def _mean(forms: list[float]) -> tuple[float, float]:
