@@ -13,6 +13,7 @@ from torch import Tensor
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.batch_norm import has_batch_norm, recompute_statistics
+from lsshell.engine.landscape.chord import over_chord
 from lsshell.engine.landscape.directions import point_directions
 from lsshell.engine.landscape.gauss_length import gauss_length, output_turning
 from lsshell.engine.landscape.grid import BatchNorm, Values, evaluate
@@ -123,7 +124,6 @@ def interpolate(
     threshold = MONOTONE * (max(train) - min(train))
     length = norm(origin)
     distance = norm(direction[0])
-    chord = [train[0] + x * (train[-1] - train[0]) for x in alphas]
     return Interpolation(
         a=a,
         b=b,
@@ -132,7 +132,7 @@ def interpolate(
         rise=largest_rise(train),
         threshold=threshold,
         bumps=bumps(alphas, train, threshold),
-        barrier=max(loss - line for loss, line in zip(train, chord, strict=True)),
+        barrier=max(over_chord(alphas, train)),
         distance=distance,
         relative=distance / length if length > 0.0 else None,
         gauss=gauss,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
     from lsshell.engine.path import Point
     from lsshell.engine.problem import Problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ def kept_points(engine: Engine, first: str | None = None, last: str | None = Non
     if not at:
         raise EngineError(f"{first} is not on the way from {line[0].name} to {line[-1].name}")
     return line[at[0] :]
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many (2 or more) of the items, evenly spaced by number, both ends among them."""
+    count, last = min(most, len(items)), len(items) - 1
+    return [items[round(k * last / max(1, count - 1))] for k in range(count)]
 
 
 def initialisation(engine: Engine) -> Place:

@@ -16,10 +16,10 @@ from torch.func import functional_call, jacrev, vmap
 
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.examples import drawn
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.layers import covered_layers, patches, run_through
 from lsshell.engine.problem import Problem, Slot
-from lsshell.engine.seeds import generator
 from lsshell.engine.vectors import float64, norm
 
 EXAMPLES = 128
@@ -186,8 +186,7 @@ def sample(problem: Problem, examples: int | None, seed: int) -> Tensor:
             f"{examples} examples of {outputs} outputs are {examples * outputs} rows; the kernel"
             f" takes {MOST_ROWS}: at most {most} examples"
         )
-    order = torch.randperm(n, generator=generator(seed, "tangent kernel"))
-    return order[:examples].sort().values.to(problem.device)
+    return drawn(n, examples, seed, "tangent kernel").to(problem.device)
 
 
 def _rho(loss: float, gradient_norm: float, minimum: float) -> float | None:

@@ -108,11 +108,11 @@ def _along(
     out: Path | None,
     save: Path | None,
 ) -> Reply:
-    from lsshell.engine.landscape.places import kept_points, place_at
+    from lsshell.engine.landscape.places import evenly, kept_points, place_at
     from lsshell.engine.landscape.tangent_kernel import kernels_along
 
     engine = session.engine
-    points = thinned(kept_points(engine, None, where), MOST_ALONG)
+    points = evenly(kept_points(engine, None, where), MOST_ALONG)
     found = kernels_along(
         engine.ready(),
         (place_at(engine, point) for point in points),
@@ -144,14 +144,6 @@ def _along(
         series.append(Series("2λ_min/n", *_known(steps, [r["lower"] for r in rows])))
     figure = Figure("PL* constant along the path", "step", "ρ", tuple(series), y_log=True)
     return _reply(session, values, _along_table(rows), figure, out, save)
-
-
-def thinned(points: list[Any], most: int) -> list[Any]:
-    """At most so many, evenly spread, with both ends."""
-    if len(points) <= most:
-        return points
-    last = len(points) - 1
-    return [points[round(k * last / (most - 1))] for k in range(most)]
 
 
 def _known(x: tuple[float, ...], y: list[float | None]) -> tuple[Any, Any]:
@@ -230,6 +222,8 @@ def _text(found: TangentKernel, origin: str | None) -> str:
 
 
 def _along_table(rows: list[dict[str, Any]]) -> str:
+    from lsshell.engine.landscape.places import evenly
+
     cells = [
         [
             str(row["step"]),
@@ -241,7 +235,7 @@ def _along_table(rows: list[dict[str, Any]]) -> str:
             number(row["effective_rank"]),
             number(row["change"]),
         ]
-        for row in thinned(rows, SHOWN)
+        for row in evenly(rows, SHOWN)
     ]
     headers = ["step", "loss", "ρ", "λ_min", "λ_max", "λ_max/λ_min", "effective rank", "‖ΔK‖/‖K₀‖"]
     return table(headers, cells, left=())
@@ -249,7 +243,9 @@ def _along_table(rows: list[dict[str, Any]]) -> str:
 
 def _spectrum(found: TangentKernel) -> Figure:
     descending = [v for v in found.eigenvalues.flip(0).tolist() if v > 0.0]
-    threshold = 1e-10 * found.greatest
+    from lsshell.engine.landscape.tangent_kernel import ZERO
+
+    threshold = ZERO * found.greatest
     bands = (("numerically zero", threshold),) if found.zeros and threshold else ()
     return Figure(
         f"spectrum of the tangent kernel, {found.place.name}",
