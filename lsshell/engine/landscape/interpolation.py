@@ -89,8 +89,8 @@ def interpolate(
     if not 2 <= points <= MOST_POINTS or not 0 <= refine <= MOST_POINTS:
         raise EngineError(f"--points takes 2 to {MOST_POINTS}, --refine 0 to {MOST_POINTS}")
     with visit(problem, a):
-        origin = a.theta.to(problem.device)
-        direction = point_directions(origin, b.theta.to(problem.device))
+        origin = a.theta
+        direction = point_directions(origin, b.theta)
         known: dict[float, tuple[dict[Split, float], dict[Split, float]]] = {}
 
         def measure(alphas: Sequence[float]) -> None:

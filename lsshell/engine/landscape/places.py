@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Place:
-    """A point to measure at: θ (p,), and the network's buffers there (batch-norm statistics).
+    """A point to measure at: θ (p,) on the problem's device, and the network's buffers there
+    (batch-norm statistics).
 
     `point`: the recorded point that it is; None for a checkpoint, and for θ not on record.
     """
@@ -133,7 +134,8 @@ def visit(problem: Problem, place: Place | None = None) -> Iterator[Spent]:
     """Inside, the network's buffers are the place's; afterwards all is as it was, to the last bit.
 
     That is the network's parameters, gradients and buffers, its mode, and the count of gradients,
-    which belongs to the walk: what the visit cost is in the `Spent` that it gives.
+    which belongs to the walk: what the visit cost is in the `Spent` that it gives. Holds two
+    vectors (p,).
     """
     theta, gradient = problem.theta.clone(), problem._gradient.clone()
     before, buffers, spent = problem.gradients, _buffers(problem), Spent()

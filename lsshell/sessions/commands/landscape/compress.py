@@ -49,23 +49,12 @@ def compress(
         raise CommandError(f"at most {MOST_PLACES} places at a time")
     if len(set(names)) < len(names):
         raise CommandError("the same place is named twice")
-    from lsshell.engine.events import Progress
     from lsshell.engine.landscape.compression import compression
 
     engine = session.engine
     problem = engine.ready()
     places = [named_place(session, name) for name in names]
-    found: list[Compression] = []
-    for place in places:
-        found.append(
-            compression(
-                problem,
-                place,
-                lambda done, total, name=place.name: engine.listen(
-                    Progress("compress", done, total, name)
-                ),
-            )
-        )
+    found = [compression(problem, place, listen=engine.listen) for place in places]
     values: dict[str, Any] = {
         "places": {name: _values(one) for name, one in zip(names, found, strict=True)}
     }
