@@ -74,6 +74,12 @@ def test_no_points_are_refused(session, line):
     assert "--points" in say(session, line)[0].failure.message
 
 
+@pytest.mark.parametrize("name", ["slice", "topology", "roughness"])
+def test_a_range_that_no_float32_holds_is_refused_in_words(session, name):
+    (outcome,) = say(session, f"{name} --range 1e300 --points 3")
+    assert "a smaller --range" in outcome.failure.message
+
+
 def test_two_maps_in_a_text_file_are_refused_before_the_work(session):
     (outcome,) = say(session, "slice --points 3 --on both --out a.txt")
     assert "two maps" in outcome.failure.message
