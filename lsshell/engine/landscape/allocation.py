@@ -140,7 +140,8 @@ def allocate_walk(
     for every quantity, up to 32. The error is of the **sum**: those of single parameters may cancel
     in it. `tolerance`: of each segment (TOLERANCE of the value where the path begins). `segments`:
     how many there are, for progress. The batch-norm statistics are the first place's.
-    Raises EngineError for fewer than two places.
+    Holds five float64 vectors (p,) and two gradients for each quantity, and what `Allocated` has of
+    each group at about 500 stations at most. Raises EngineError for fewer than two places.
     """
     allocator: Allocator | None = None
     every = max(1, -(-segments // MOST_STATIONS))

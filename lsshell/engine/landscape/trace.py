@@ -54,13 +54,7 @@ def hessian_trace(
     Raises EngineError for fewer than 2 probes (6 for hutch++), which have no error, and where
     the memory does not do.
     """
-    if method not in get_args(TraceMethod):
-        raise EngineError(f"{method} is no method: {' or '.join(get_args(TraceMethod))}")
-    least = 2 if method == "hutchinson" else 6
-    if probes < least:
-        raise EngineError(f"{probes} probes: {method} takes at least {least}, for their spread")
-    if until is not None and (method != "hutchinson" or not until > 0.0):
-        raise EngineError("a relative error to stop at is above 0, and for hutchinson")
+    check_probes(probes, method, until)
     spent, draw = operator.products, generator(seed, "trace probes")
     if method == "hutchinson":
         forms: list[float] = []
@@ -93,6 +87,17 @@ def hessian_trace(
         forms += _forms(operator, z)
     outside, error = _mean(forms)
     return Estimate(inside + outside, error, probes, operator.products - spent)
+
+
+def check_probes(probes: int, method: TraceMethod, until: float | None) -> None:
+    """Raises EngineError for what `hessian_trace` does not take."""
+    if method not in get_args(TraceMethod):
+        raise EngineError(f"{method} is no method: {' or '.join(get_args(TraceMethod))}")
+    least = 2 if method == "hutchinson" else 6
+    if probes < least:
+        raise EngineError(f"probes {probes}: {method} takes at least {least}, for their spread")
+    if until is not None and (method != "hutchinson" or not until > 0.0):
+        raise EngineError("a relative error to stop at is above 0, and for hutchinson")
 
 
 def rademacher(operator: CurvatureOperator, count: int, draw: torch.Generator) -> Tensor:

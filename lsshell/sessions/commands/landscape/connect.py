@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsshell.figures.figure import Figure, Series
+from lsshell.figures.figure import Figure, Series, far_apart
 from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
@@ -14,10 +14,6 @@ from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession
 
 if TYPE_CHECKING:
     from lsshell.engine.landscape.connectivity import Connection, Connectivity, Profile
-
-
-# Losses this far apart are drawn on a logarithmic axis.
-LOG_FROM = 20.0
 
 
 @VOCABULARY.command("landscape")
@@ -198,13 +194,12 @@ def _figure(found: Connection, a: str, b: str, show: str) -> Figure:
             profile = getattr(way, f"{split}_error" if error else f"{split}_loss")
             series.append(Series(f"{way.kind}, {split}", way.t, profile.values))
     values = [y for s in series for y in s.y]
-    log = not error and min(values) > 0.0 and max(values) > LOG_FROM * min(values)
     return Figure(
         f"From {a} to {b}",
         "t (A at 0, B at 1)",
         "error, %" if error else "loss",
         tuple(series),
-        y_log=log,
+        y_log=not error and far_apart(min(values), max(values)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsshell.figures.figure import Figure, Series
+from lsshell.figures.figure import Figure, Series, far_apart
 from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
@@ -168,5 +168,5 @@ def interpolation_figure(found: Interpolation) -> Figure:
             Series("training", found.alphas, tuple(train.tolist())),
             Series("test", found.alphas, tuple(found.values["test"].loss.tolist())),
         ),
-        y_log=0.0 < 20.0 * float(train.min()) < float(train.max()),
+        y_log=far_apart(float(train.min()), float(train.max())),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lsshell.figures.figure import Figure, Series, Surface
+from lsshell.figures.figure import Figure, Series, Surface, far_apart
 from lsshell.sessions.errors import CommandError
 from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
@@ -258,7 +258,7 @@ def _curves(found: Slice, quantity: Quantity) -> Figure:
         "loss" if loss else "accuracy (%)",
         (*lines, *marks),
         bands,
-        y_log=loss and 0.0 < 20.0 * low < high,
+        y_log=loss and far_apart(low, high),
     )
 
 
