@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from lsshell.engine.events import Pictured
 from lsshell.live_picture import LivePicture
 from lsshell.pace import Pace, bar
 from lsshell.sessions.reply import Outcome
+from lsshell.sessions.results import finite
 
 if TYPE_CHECKING:
     from lsshell.engine.events import Event
@@ -119,19 +119,8 @@ class JsonPrinter(Printer):
 
     def say(self, outcome: Outcome) -> None:
         self._clear()
-        text = json.dumps(_finite(outcome.as_dict()), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(finite(outcome.as_dict()), ensure_ascii=False, allow_nan=False)
         self._line(text)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: null in its place."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
 
 
 class ProgressLine:

@@ -319,6 +319,11 @@ class Problem:
             total += part.detach()
         return total
 
+    def unless_cancelled(self) -> None:
+        """Raises Cancelled, on all ranks, where the user asked to stop: for loops of one's own."""
+        if self.ranks.any(self.cancelled()):
+            raise Cancelled
+
     @contextlib.contextmanager
     def uncancelled(self) -> Iterator[None]:
         """Inside, evaluations go on although the user asked to stop: short work that must end."""
@@ -330,8 +335,7 @@ class Problem:
 
     def begin_gradient(self) -> Tensor:
         """The zeroed buffer (p,) into which the next backward pass adds; for training loops."""
-        if self.ranks.any(self.cancelled()):
-            raise Cancelled
+        self.unless_cancelled()
         return self._gradient.zero_()
 
     def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
@@ -411,8 +415,7 @@ class Problem:
 
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
         """Network outputs (n, k) for inputs x, in chunks, without gradient."""
-        if self.ranks.any(self.cancelled()):
-            raise Cancelled
+        self.unless_cancelled()
         self.place(theta)
         with torch.no_grad():
             return torch.cat([self.network(part) for part in x.split(self.chunk)])

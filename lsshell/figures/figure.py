@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+FAR_APART = 20.0  # times
+
 
 @dataclass(frozen=True)
 class Series:
@@ -66,3 +68,8 @@ class Figure:
     categories: tuple[str, ...] = ()
     surface: Surface | None = None
     x_log: bool = False
+
+
+def far_apart(least: float, greatest: float) -> bool:
+    """Whether values from the one to the other are better drawn on a logarithmic axis."""
+    return 0.0 < FAR_APART * least < greatest

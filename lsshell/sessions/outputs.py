@@ -6,15 +6,62 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsshell.sessions.errors import CommandError
+from lsshell.sessions.results import finite
 from lsshell.sessions.whole_file import write_whole
 
 if TYPE_CHECKING:
     from lsshell.figures.figure import Figure
+    from lsshell.sessions.reply import Reply
     from lsshell.sessions.session import Session
+
+
+def check_files(
+    session: Session, out: Path | None, save: Path | None, *others: Path | None
+) -> None:
+    """Raises CommandError for what cannot be written: before the work, not after it."""
+    check_picture(out)
+    check_table(save)
+    for file in (out, save, *others):
+        if file is None or session.replaying:
+            continue
+        if not session.ranks.from_first(lambda file=file: _folder(file).is_dir()):
+            raise CommandError(f"{file} cannot be written: there is no folder {file.parent}")
+
+
+def _folder(file: Path) -> Path:
+    from lsshell.sessions.session import expanded
+
+    return expanded(file).parent
+
+
+def with_files(
+    session: Session,
+    reply: Reply,
+    out: Path | None,
+    save: Path | None,
+    rows: Callable[[], Sequence[Mapping[str, Any]]],
+    panels: Sequence[Figure] = (),
+    whole: Callable[[], Mapping[str, Any]] | None = None,
+) -> Reply:
+    """The reply, once its figure (or `panels`) is written to `out`, in place of being drawn, and
+    the rows to `save`, where these are given: a FILE.json holds `whole` instead where there is
+    one. Its values name the files; a replay compares neither.
+    """
+    values, text, figure = dict(reply.values), reply.text, reply.figure
+    if save is not None:
+        one = whole is not None and save.suffix == ".json"
+        write_table(session, save, whole() if one else rows())
+        values["saved"], text = str(save), f"{text}\nwrote {save}"
+    if out is not None:
+        figures = panels or [found for found in (figure,) if found is not None]
+        write_picture(session, out, figures)
+        values["file"], text, figure = str(out), f"{text}\nwrote {out}", None
+    return replace(reply, values=values, text=text, check=reply.checked, figure=figure)
 
 
 def write_picture(session: Session, out: Path, figures: Sequence[Figure]) -> None:
@@ -49,8 +96,11 @@ def check_picture(out: Path | None) -> None:
         raise CommandError(f"--out {out}: a figure ends in {', '.join(FORMATS)}")
 
 
-def write_table(session: Session, file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows, all with the same columns, to FILE.csv or .json; whole or not at all.
+def write_table(
+    session: Session, file: Path, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]
+) -> None:
+    """Writes rows, all with the same columns, to FILE.csv or .json, or one object to FILE.json;
+    whole or not at all. NaN and infinities are empty in JSON.
 
     Raises CommandError where it cannot be.
     """
@@ -77,11 +127,11 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return out.getvalue().encode()
 
 
-def _json(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    return (json.dumps(list(rows), indent=1) + "\n").encode()
+def _json(rows: Any) -> bytes:
+    return (json.dumps(finite(rows), indent=1, allow_nan=False) + "\n").encode()
 
 
-_WRITERS: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], bytes]] = {
+_WRITERS: Mapping[str, Callable[[Any], bytes]] = {
     ".csv": _csv,
     ".json": _json,
 }

@@ -23,6 +23,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null in their place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return value
+
+
 def extent(results: Mapping[str, Any]) -> Any:
     """How far a command came: sweeps, steps or epochs, by what its results count; else None."""
     return results.get("sweeps", results.get("steps", results.get("epochs")))

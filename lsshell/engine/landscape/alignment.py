@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import EngineError
 from lsshell.engine.problem import Problem, Slot
 from lsshell.engine.seeds import generator
 from lsshell.engine.vectors import norm
@@ -85,8 +85,7 @@ def align(problem: Problem, a: Tensor, b: Tensor, *, seed: int = 0) -> Alignment
         while better and sweeps < SWEEPS:
             better, sweeps = False, sweeps + 1
             for at in torch.randperm(len(layers) - 1, generator=source).tolist():
-                if problem.ranks.any(problem.cancelled()):
-                    raise Cancelled
+                problem.unless_cancelled()
                 better |= match.improve(at)
         theta = _rearranged(layers, b, match.orders, match.signs)
         tries.append((norm(a - theta), theta, match, sweeps))

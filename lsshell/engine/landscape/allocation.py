@@ -20,6 +20,7 @@ from lsshell.engine.landscape.batch_norm import batch_statistics, has_batch_norm
 from lsshell.engine.landscape.places import Place, set_buffers, visit
 from lsshell.engine.problem import Problem, Slot
 from lsshell.engine.training import TrainingResult, train
+from lsshell.engine.vectors import float64
 
 if TYPE_CHECKING:
     from lsshell.engine.regularizers import WeightedSum
@@ -139,7 +140,8 @@ def allocate_walk(
     for every quantity, up to 32. The error is of the **sum**: those of single parameters may cancel
     in it. `tolerance`: of each segment (TOLERANCE of the value where the path begins). `segments`:
     how many there are, for progress. The batch-norm statistics are the first place's.
-    Raises EngineError for fewer than two places.
+    Holds five float64 vectors (p,) and two gradients for each quantity, and what `Allocated` has of
+    each group at about 500 stations at most. Raises EngineError for fewer than two places.
     """
     allocator: Allocator | None = None
     every = max(1, -(-segments // MOST_STATIONS))
@@ -307,11 +309,11 @@ def integrate(
     Composite Simpson, exact for loss functions of degree 4 along the segment; gradients are
     taken again at new nodes only.
     """
-    wide = _wide(start)
-    step = wide(end) - wide(start)
+    begin = float64(start)
+    step = float64(end) - begin
     at_end = [quantity.value_and_gradient(end) for quantity in quantities]
     sums = [
-        _Sums(a, b, wide(f) + wide(g), torch.zeros_like(step), torch.zeros_like(step))
+        _Sums(a, b, float64(f) + float64(g), torch.zeros_like(step), torch.zeros_like(step))
         for (a, f), (b, g) in zip(at_start, at_end, strict=True)
     ]
     intervals = LEAST_INTERVALS
@@ -320,7 +322,7 @@ def integrate(
             each.even += each.odd
             each.odd.zero_()
         for j in range(1, intervals, 2):
-            theta = (wide(start) + (j / intervals) * step).to(start)
+            theta = (begin + (j / intervals) * step).to(start)
             for quantity, each in zip(quantities, sums, strict=True):
                 each.odd += quantity.value_and_gradient(theta)[1].to(step)
         found = [Segment(step * s.average(intervals), s.end - s.start, intervals) for s in sums]
@@ -328,11 +330,6 @@ def integrate(
         if close or 2 * intervals > most:
             return found, at_end
         intervals *= 2
-
-
-def _wide(theta: Tensor) -> Callable[[Tensor], Tensor]:
-    """To float64, where the device has it."""
-    return (lambda t: t.cpu().double()) if theta.device.type == "mps" else (lambda t: t.double())
 
 
 # -- a path ----------------------------------------------------------------------------------
@@ -391,7 +388,7 @@ class Allocator:
         self._ends = [quantity.value_and_gradient(theta) for quantity in self.quantities]
         for value, _ in self._ends:
             within = TOLERANCE * abs(value) if self.tolerance is None else self.tolerance
-            shares = torch.zeros_like(_wide(theta)(theta))
+            shares = torch.zeros_like(float64(theta))
             self._tallies.append(_Tally(within, shares, np.zeros(len(self.groups)), value))
         self._take()
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lsshell.engine.errors import Cancelled
 from lsshell.engine.problem import Problem
 
 
@@ -28,8 +27,7 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
     layers = _layers(problem)
     if not layers:
         return
-    if problem.ranks.any(problem.cancelled()):
-        raise Cancelled
+    problem.unless_cancelled()
     problem.place(theta)
     momenta = [layer.momentum for layer in layers]
     try:

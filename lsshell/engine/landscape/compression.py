@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
+from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.problem import Problem, Slot, Split, TestMetrics
 from lsshell.engine.regularizers.sparsity import compressibility
+from lsshell.engine.vectors import wide
 
 NEAR_ZERO = 1e-3  # of a tensor's greatest |w|
 LEVELS = (3, 16, 256)
@@ -78,15 +80,13 @@ class Compression:
     curve: tuple[tuple[float, float, float], ...]
 
 
-def compression(
-    problem: Problem, place: Place, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Compression:
+def compression(problem: Problem, place: Place, *, listen: Listener = silent) -> Compression:
     """Measures the weights (tensors of two or more dimensions) at a place.
 
     Pruning is by magnitude, one threshold for all tensors. The accuracy need not fall steadily:
     shares 0, 0.05, …, 1 are tried, and from the greatest that is within the bound on six
-    bisections towards the next (to 0.1 %). `progress` is told of evaluations done, and of how
-    many there are. Raises EngineError where the network has no weights besides biases.
+    bisections towards the next (to 0.1 %). Raises EngineError where the network has no weights
+    besides biases.
     """
     slots = [slot for slot in problem.slots if slot.is_weight]
     if not slots:
@@ -97,7 +97,7 @@ def compression(
     def rate(at: Tensor, split: Split) -> float:
         nonlocal done
         done += 1
-        progress(done, total)
+        listen(Progress("compress", done, total, place.name))
         return _rate(problem.metrics(at, split))
 
     with visit(problem, place):
@@ -142,7 +142,7 @@ def compression(
             pruned_ratio=_ratio(pruned_codes),
             curve=tuple(curve),
         )
-    progress(total, total)
+    listen(Progress("compress", total, total, place.name))
     return found
 
 
@@ -221,7 +221,7 @@ def _ratio(codes: list[Tensor]) -> float:
 
 def _measures(theta: Tensor, pruned: Tensor, slot: Slot) -> WeightMeasures:
     w = _part(theta, slot)
-    ratio = compressibility(w if w.device.type == "mps" else w.double())
+    ratio = compressibility(wide(w))
     return WeightMeasures(
         name=slot.name,
         weights=slot.size,
@@ -244,7 +244,7 @@ def _together(
 ) -> WeightMeasures:
     """C and h of all weights as one vector, the rest as means over the weights."""
     w = torch.cat([_part(theta, s) for s in slots])
-    ratio = compressibility(w if w.device.type == "mps" else w.double())
+    ratio = compressibility(wide(w))
     n = len(w)
 
     def mean(of: Callable[[WeightMeasures], float]) -> float:

@@ -14,6 +14,7 @@ from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.alignment import Alignment, align
 from lsshell.engine.landscape.batch_norm import recompute_statistics
+from lsshell.engine.landscape.chord import over_chord
 from lsshell.engine.landscape.curves import (
     BATCH,
     RATE,
@@ -26,7 +27,7 @@ from lsshell.engine.landscape.curves import (
 )
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.problem import Problem, TestMetrics
-from lsshell.engine.vectors import norm
+from lsshell.engine.vectors import norm, wide
 
 POINTS = 21
 MOST_POINTS = 100_001
@@ -229,9 +230,7 @@ def profile(t: Sequence[float], distance: Sequence[float], values: Sequence[floa
     """What there is to say of e(t), given the distance along the curve at each t; from 0 to 1."""
     middle = 0.5 * (values[0] + values[-1])
     star = max(range(len(values)), key=lambda i: abs(values[i] - middle))
-    # In this order it is exactly 0 where nothing changes.
-    above = [e - values[0] - s * (values[-1] - values[0]) for s, e in zip(t, values, strict=True)]
-    above[-1] = 0.0
+    above = over_chord(t, values)
     top = max(range(len(above)), key=above.__getitem__)
     length = distance[-1]
     area = math.fsum(
@@ -260,5 +259,5 @@ def read_sign(mc: float, tolerance: float) -> str:
 def _tolerance(problem: Problem) -> float:
     if problem.classification:
         return 100.0 * WELL_CONNECTED
-    y = problem.y_train.reshape(len(problem.y_train), -1)
+    y = wide(problem.y_train.reshape(len(problem.y_train), -1))
     return WELL_CONNECTED * float(torch.var(y, dim=0, correction=0).mean())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
-from lsshell.engine.landscape.places import kept_points, place_at, visit
+from lsshell.engine.landscape.places import evenly, kept_points, place_at, visit
 from lsshell.engine.landscape.rank_correlation import (
     FEWEST,
     RankCorrelation,
@@ -19,7 +19,6 @@ from lsshell.engine.landscape.scalars import SCALARS, Context, Scalar
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
-    from lsshell.engine.path import Point
 
 TARGETS = ("test-loss", "test-accuracy")
 
@@ -140,13 +139,6 @@ def correlate_along(
         missing,
     )
     return correlate(table, target, engine.seed)
-
-
-def evenly(points: Sequence[Point], count: int) -> list[Point]:
-    """At most so many of the points, evenly spaced by their place in the list, ends included."""
-    last = len(points) - 1
-    count = min(count, len(points))
-    return [points[round(k * last / (count - 1))] for k in range(count)]
 
 
 def _number(value: float | None) -> float | None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lsshell.engine.device_memory import device_memory
 from lsshell.engine.errors import EngineError, NotFiniteError
+from lsshell.engine.landscape.examples import drawn
 from lsshell.engine.problem import Problem
-from lsshell.engine.seeds import generator
 
 Matrix = Literal["hessian", "gauss-newton"]
 # Bytes that differentiated graphs may hold between products; chunks beyond are built each time.
@@ -62,8 +62,7 @@ class CurvatureOperator:
         self.examples = total if examples is None else min(examples, total)
         x, y = problem.x_train, problem.y_train
         if self.examples < total:
-            drawn = torch.randperm(total, generator=generator(seed, "curvature examples"))
-            chosen = drawn[: self.examples].sort().values.to(problem.device)
+            chosen = drawn(total, examples, seed, "curvature examples").to(problem.device)
             x, y = x[chosen], y[chosen]
         part = problem.ranks.part(self.examples)
         self._chunks = list(problem.chunks(x[part], y[part]))

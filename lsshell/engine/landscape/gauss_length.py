@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import EngineError
 from lsshell.engine.problem import Problem
 from lsshell.engine.stacked.problem import has_tied_weights
 
@@ -57,8 +57,7 @@ def output_turning(
     start, step = problem.tensors(origin), problem.tensors(direction)
     found = []
     for part in x.split(problem.chunk):
-        if problem.cancelled():
-            raise Cancelled
+        problem.unless_cancelled()
 
         def outputs(alpha: Tensor, part: Tensor = part) -> Tensor:
             leaves = {name: start[name] + alpha * step[name] for name in names}

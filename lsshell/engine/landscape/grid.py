@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lsshell.engine.errors import Cancelled
+from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.batch_norm import has_batch_norm, recompute_statistics
 from lsshell.engine.problem import Problem, Split
@@ -61,8 +61,12 @@ def evaluate(
       by `vmap`, where the network allows it (`stacked` says so instead).
 
     With `batch_norm` "recomputed" the running statistics are taken anew at each point, which is
-    then a pass of its own. Counts no gradients. Raises Cancelled where the user asked to stop.
+    then a pass of its own. Counts no gradients. Raises EngineError for coefficients too large for
+    the problem's dtype, Cancelled where the user asked to stop.
     """
+    most = torch.finfo(problem.dtype).max
+    if not bool((coefficients.abs() <= most).all()):
+        raise EngineError(f"a coefficient that is above {most:.3g} or no number: a smaller --range")
     recomputed = batch_norm == "recomputed" and has_batch_norm(problem)
     if stacked is None:
         small = len(problem.x_part) * problem.p <= SMALL

@@ -21,7 +21,7 @@ from lsshell.engine.landscape.spectral_density import (
     spectral_density,
 )
 from lsshell.engine.landscape.trace import DEFAULT_PROBES as DEFAULT_TRACE_PROBES
-from lsshell.engine.landscape.trace import Estimate, TraceMethod, hessian_trace
+from lsshell.engine.landscape.trace import Estimate, TraceMethod, check_probes, hessian_trace
 from lsshell.engine.problem import Problem
 
 
@@ -130,16 +130,8 @@ def measure_hessian(
 
 def _check(request: HessianRequest) -> None:
     """Raises EngineError for what the later measures would refuse only after the first."""
-    least = 2 if request.trace_method == "hutchinson" else 6
-    if request.trace_probes and request.trace_probes < least:
-        raise EngineError(
-            f"{request.trace_probes} probes: {request.trace_method} takes at least {least}, for"
-            " their spread; 0 leaves the trace out"
-        )
-    if request.trace_error is not None and (
-        not request.trace_error > 0.0 or request.trace_method != "hutchinson"
-    ):
-        raise EngineError("a relative error to stop at is above 0, and for hutchinson")
+    if request.trace_probes:
+        check_probes(request.trace_probes, request.trace_method, request.trace_error)
     if request.density_steps < 0 or request.density_probes < 1:
         raise EngineError(
             f"{request.density_steps} steps of {request.density_probes} probes: at least 1 of each;"

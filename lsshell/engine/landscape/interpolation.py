@@ -13,6 +13,7 @@ from torch import Tensor
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.batch_norm import has_batch_norm, recompute_statistics
+from lsshell.engine.landscape.chord import over_chord
 from lsshell.engine.landscape.directions import point_directions
 from lsshell.engine.landscape.gauss_length import gauss_length, output_turning
 from lsshell.engine.landscape.grid import BatchNorm, Values, evaluate
@@ -88,8 +89,8 @@ def interpolate(
     if not 2 <= points <= MOST_POINTS or not 0 <= refine <= MOST_POINTS:
         raise EngineError(f"--points takes 2 to {MOST_POINTS}, --refine 0 to {MOST_POINTS}")
     with visit(problem, a):
-        origin = a.theta.to(problem.device)
-        direction = point_directions(origin, b.theta.to(problem.device))
+        origin = a.theta
+        direction = point_directions(origin, b.theta)
         known: dict[float, tuple[dict[Split, float], dict[Split, float]]] = {}
 
         def measure(alphas: Sequence[float]) -> None:
@@ -123,7 +124,6 @@ def interpolate(
     threshold = MONOTONE * (max(train) - min(train))
     length = norm(origin)
     distance = norm(direction[0])
-    chord = [train[0] + x * (train[-1] - train[0]) for x in alphas]
     return Interpolation(
         a=a,
         b=b,
@@ -132,7 +132,7 @@ def interpolate(
         rise=largest_rise(train),
         threshold=threshold,
         bumps=bumps(alphas, train, threshold),
-        barrier=max(loss - line for loss, line in zip(train, chord, strict=True)),
+        barrier=max(over_chord(alphas, train)),
         distance=distance,
         relative=distance / length if length > 0.0 else None,
         gauss=gauss,

@@ -13,7 +13,7 @@ from torch import Tensor
 from lsshell.engine.errors import EngineError
 from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check_memory
 from lsshell.engine.seeds import generator
-from lsshell.engine.vectors import dot, norm
+from lsshell.engine.vectors import dot, norm, wide
 
 End = Literal["both", "top", "bottom"]
 Numbers = NDArray[np.float64]
@@ -95,7 +95,7 @@ def top_eigenvalues(
     chosen = _wanted(len(values), above, below)
     vectors = krylov.combine(weights[:, chosen])
     products = operator.times(vectors)
-    quotients = [dot(a.double(), b.double()) for a, b in zip(vectors, products, strict=True)]
+    quotients = [dot(wide(a), wide(b)) for a, b in zip(vectors, products, strict=True)]
     residuals = [
         norm(b - value * a) for value, a, b in zip(quotients, vectors, products, strict=True)
     ]

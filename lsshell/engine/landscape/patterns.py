@@ -20,6 +20,7 @@ from lsshell.engine.landscape.batch_norm import (
     has_batch_norm,
     recompute_statistics,
 )
+from lsshell.engine.landscape.examples import drawn
 from lsshell.engine.landscape.masks import Mask
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.landscape.plane import Axes, Plane, clip_norm
@@ -395,6 +396,5 @@ def _sample(problem: Problem, split: Split, most: int | None, seed: int) -> tupl
     x, y = problem.examples(split)
     if most is None or most >= len(y):
         return x, y
-    order = torch.randperm(len(y), generator=generator(seed, f"pattern scores {split}"))
-    chosen = order[:most].sort().values.to(x.device)
+    chosen = drawn(len(y), most, seed, f"pattern scores {split}").to(x.device)
     return x[chosen], y[chosen]

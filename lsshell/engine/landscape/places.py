@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from lsshell.engine.path import Point
     from lsshell.engine.problem import Problem
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Place:
-    """A point to measure at: θ (p,), and the network's buffers there (batch-norm statistics).
+    """A point to measure at: θ (p,) on the problem's device, and the network's buffers there
+    (batch-norm statistics).
 
     `point`: the recorded point that it is; None for a checkpoint, and for θ not on record.
     """
@@ -84,6 +87,12 @@ def kept_points(engine: Engine, first: str | None = None, last: str | None = Non
     return line[at[0] :]
 
 
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many (2 or more) of the items, evenly spaced by number, both ends among them."""
+    count, last = min(most, len(items)), len(items) - 1
+    return [items[round(k * last / max(1, count - 1))] for k in range(count)]
+
+
 def initialisation(engine: Engine) -> Place:
     """Where training begins: the network initialised anew, under the seed of this traversal's
     start (the session's, before there is one).
@@ -125,7 +134,8 @@ def visit(problem: Problem, place: Place | None = None) -> Iterator[Spent]:
     """Inside, the network's buffers are the place's; afterwards all is as it was, to the last bit.
 
     That is the network's parameters, gradients and buffers, its mode, and the count of gradients,
-    which belongs to the walk: what the visit cost is in the `Spent` that it gives.
+    which belongs to the walk: what the visit cost is in the `Spent` that it gives. Holds two
+    vectors (p,).
     """
     theta, gradient = problem.theta.clone(), problem._gradient.clone()
     before, buffers, spent = problem.gradients, _buffers(problem), Spent()

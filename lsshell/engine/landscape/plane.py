@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import EngineError
-from lsshell.engine.vectors import norm
+from lsshell.engine.vectors import dot, norm, wide
 
 FIRST_SCALE = 0.1
 _LEAST_SINE = 1e-6  # of the angle between the two directions
@@ -61,11 +61,10 @@ class Plane:
     def axes(self) -> Axes:
         """u and v. Raises EngineError where the three vectors lie on a line through 0."""
         v = self.right - self.o
-        wide = v if v.device.type == "mps" else v.double()
-        up = self.up.to(wide.dtype)
+        up, along_v = wide(self.up), wide(v)
         v_norm, up_norm = norm(v), norm(up)
-        along = float(torch.dot(up, wide)) / v_norm**2 if v_norm else 0.0
-        t = torch.sub(up, wide, alpha=along)
+        along = dot(up, along_v) / v_norm**2 if v_norm else 0.0
+        t = torch.sub(up, along_v, alpha=along)
         rest = norm(t)
         if not rest > _LEAST_SINE * up_norm or not v_norm:
             raise EngineError(
@@ -90,15 +89,15 @@ class Plane:
         g_o, g_u, g_v = sums
         s = float(self.s)
         u, v = axes.u, axes.v
-        g_s = _dot(g_u, u) + _dot(g_v, v)
+        g_s = dot(wide(g_u), wide(u)) + dot(wide(g_v), wide(v))
         g_u.mul_(s)
         g_v.mul_(s)
         # u = ‖v‖·t/‖t‖: across t, and through ‖v‖ …
-        across = _dot(g_u, u) / axes.v_norm  # g_u·t/‖t‖, u/‖v‖ being t/‖t‖
+        across = dot(wide(g_u), wide(u)) / axes.v_norm  # g_u·t/‖t‖, u/‖v‖ being t/‖t‖
         g_v.add_(v, alpha=across / axes.v_norm)
         g_u.sub_(u, alpha=across / axes.v_norm).mul_(axes.v_norm / axes.rest)
         # … and t = ũ − along·v.
-        beside = _dot(g_u, v) / axes.v_norm**2
+        beside = dot(wide(g_u), wide(v)) / axes.v_norm**2
         g_v.sub_(g_u, alpha=axes.along)
         g_v.sub_(self.up, alpha=beside).add_(v, alpha=2.0 * beside * axes.along)
         g_u.sub_(v, alpha=beside)
@@ -117,9 +116,3 @@ def clip_norm(gradients: Sequence[Tensor], most: float) -> float:
         for g in gradients:
             g.mul_(most / length)
     return length
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    """a·b in float64 where the device has it."""
-    wide = torch.float32 if a.device.type == "mps" else torch.float64
-    return float(torch.dot(a.to(wide), b.to(wide)))

@@ -81,7 +81,7 @@ def roughness(
     rows = torch.cat(grids)[:, None]
     found = []
     with visit(problem, place):
-        theta = place.theta.to(problem.device)
+        theta = place.theta
         for k in range(directions):
             direction = random_direction(problem, theta, k, seed)[None]
             losses = evaluate(problem, theta, direction, rows, splits=("train",))["train"].loss

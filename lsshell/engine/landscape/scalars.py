@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lsshell.engine.problem import Problem
 
 T = TypeVar("T")
-LINES, LINE, LINE_POINTS = 50, 0.01, 11  # Wu, Du, Chen et al. 2021
+LINE = 0.01  # Wu, Du, Chen et al. 2021; 50 lines of 10 intervals are the defaults of `roughness`
 PLANE_POINTS = 21
 
 
@@ -218,18 +218,10 @@ def _kernel_rank(problem: Problem, theta: Tensor, context: Context) -> float:
 
 @_scalar("roughness", "roughness index on 50 random lines of ±0.01 (filter-normalised)")
 def _roughness(problem: Problem, theta: Tensor, context: Context) -> float | None:
-    """As `roughness.roughness` with the published settings."""
-    from lsshell.engine.landscape.directions import random_direction
-    from lsshell.engine.landscape.grid import evaluate
-    from lsshell.engine.landscape.roughness import roughness_index
+    from lsshell.engine.landscape.roughness import roughness
 
-    at = torch.linspace(-LINE, LINE, LINE_POINTS, dtype=torch.float64)[:, None]
-    found = []
-    for k in range(LINES):
-        direction = random_direction(problem, theta, k, context.seed)[None]
-        found.append(evaluate(problem, theta, direction, at, splits=("train",))["train"].loss)
-    rounding = torch.finfo(problem.dtype).eps
-    return roughness_index(torch.stack(found), LINE, rounding).index
+    found = roughness(problem, context.place, spans=(LINE,), seed=context.seed)
+    return found.rows[0].index
 
 
 def _plane(problem: Problem, theta: Tensor, context: Context) -> Topology:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.alignment import align
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.seeds import generator
-from lsshell.engine.vectors import norm
+from lsshell.engine.vectors import norm, wide
 
 # The published setting (Yang et al. 2021, released code): 6 batches of 128, Beta(16, 16).
 EXAMPLES = 768
@@ -241,8 +241,7 @@ def _activations(problem: Problem, place: Place, x: Tensor, name: str | None) ->
     with visit(problem, place), torch.no_grad():
         problem.place(place.theta)
         for part in x.split(problem.chunk):
-            if problem.ranks.any(problem.cancelled()):
-                raise Cancelled
+            problem.unless_cancelled()
             with _listening(problem, name) as heard:
                 found = problem.network(part)
             if name is not None:
@@ -303,8 +302,7 @@ def _compare_layer(
 
 def _features(x: Tensor) -> Tensor:
     """A row an example, in float64 where the device has it."""
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    return x.detach().reshape(len(x), -1).to(wide)
+    return wide(x.detach().reshape(len(x), -1))
 
 
 def _centred(x: Tensor) -> Tensor:

@@ -116,10 +116,10 @@ def take_slice(
     kept = _kept(engine)
     eigenvalues: tuple[float, ...] = ()
     with visit(problem, origin):
-        theta = origin.theta.to(problem.device)
+        theta = origin.theta
         if toward:
             kind: Kind = "points"
-            found = point_directions(theta, *(p.theta.to(theta.device) for p in toward))
+            found = point_directions(theta, *(p.theta for p in toward))
             names = tuple(f"from {origin.name} to {place.name}" for place in toward)
         elif directions == "principal":
             kind = "principal"

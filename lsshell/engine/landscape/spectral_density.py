@@ -14,6 +14,7 @@ from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check
 from lsshell.engine.landscape.lanczos import CANCELLED
 from lsshell.engine.landscape.trace import rademacher
 from lsshell.engine.seeds import generator
+from lsshell.engine.vectors import wide
 
 Numbers = NDArray[np.float64]
 
@@ -121,7 +122,6 @@ def _tridiagonal(
     Where a start's space is closed under H, what follows is zero, and carries no weight.
     """
     count, p = starts.shape
-    wide = torch.float32 if starts.device.type == "mps" else torch.float64
     basis = torch.zeros(count, steps, p, device=starts.device, dtype=starts.dtype)
     diagonal, beside = np.zeros((count, steps)), np.zeros((count, steps))
     scale, small = np.zeros(count), 10.0 * torch.finfo(starts.dtype).eps
@@ -129,7 +129,7 @@ def _tridiagonal(
     for j in range(steps):
         basis[:, j] = v
         w = operator.times(v)
-        alpha = torch.linalg.vecdot(w.to(wide), v.to(wide))
+        alpha = torch.linalg.vecdot(wide(w), wide(v))
         w.sub_(alpha.to(w)[:, None] * v)
         if j:
             w.sub_(torch.from_numpy(beside[:, j - 1]).to(w)[:, None] * basis[:, j - 1])
@@ -152,8 +152,7 @@ def _tridiagonal(
 
 def _lengths(rows: Tensor) -> Numbers:
     """‖w‖ of each row."""
-    wide = rows if rows.device.type == "mps" else rows.double()
-    return np.asarray(torch.linalg.vector_norm(wide, dim=1).cpu().double().numpy())
+    return np.asarray(torch.linalg.vector_norm(wide(rows), dim=1).cpu().double().numpy())
 
 
 def _quadrature(diagonal: Numbers, beside: Numbers) -> tuple[Numbers, Numbers]:

@@ -16,11 +16,11 @@ from torch.func import functional_call, jacrev, vmap
 
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.examples import drawn
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.layers import covered_layers, patches, run_through
 from lsshell.engine.problem import Problem, Slot
-from lsshell.engine.seeds import generator
-from lsshell.engine.vectors import norm
+from lsshell.engine.vectors import float64, norm
 
 EXAMPLES = 128
 MOST_ROWS = 2000
@@ -91,8 +91,8 @@ class TangentKernel:
 
     @property
     def effective_rank(self) -> float:
-        norm = float(torch.linalg.matrix_norm(self.matrix))
-        return (float(self.matrix.trace()) / norm) ** 2 if norm else 0.0
+        size = float(torch.linalg.matrix_norm(self.matrix))
+        return (float(self.matrix.trace()) / size) ** 2 if size else 0.0
 
 
 def tangent_kernel(
@@ -186,8 +186,7 @@ def sample(problem: Problem, examples: int | None, seed: int) -> Tensor:
             f"{examples} examples of {outputs} outputs are {examples * outputs} rows; the kernel"
             f" takes {MOST_ROWS}: at most {most} examples"
         )
-    order = torch.randperm(n, generator=generator(seed, "tangent kernel"))
-    return order[:examples].sort().values.to(problem.device)
+    return drawn(n, examples, seed, "tangent kernel").to(problem.device)
 
 
 def _rho(loss: float, gradient_norm: float, minimum: float) -> float | None:
@@ -218,7 +217,7 @@ def kernel_matrix(problem: Problem, theta: Tensor, x: Tensor) -> Tensor:
     an output), of other parameters by per-example Jacobians (vmap of jacrev, or one by one where
     the network does not take that). Two rows are held against plain gradients.
     """
-    _unless_cancelled(problem)
+    problem.unless_cancelled()
     problem.place(theta)
     covered = covered_layers(problem)
     ways: list[Callable[[], Tensor]] = [
@@ -249,7 +248,7 @@ def _matrix(
     outputs, taken = run_through(problem, modules, x)
     k = outputs[0].numel()
     n = len(x) * k
-    kernel = torch.zeros(n, n, dtype=torch.float64, device=_wide(outputs).device)
+    kernel = float64(outputs.new_zeros(n, n))
     done: set[str] = set()
     left = list(taken)
     while left:
@@ -275,7 +274,7 @@ def _output_gradients(problem: Problem, outputs: Tensor, of: Sequence[Tensor]) -
     flat = outputs.reshape(len(outputs), -1)
     found: list[list[Tensor]] = [[] for _ in of]
     for c in range(flat.shape[1]):
-        _unless_cancelled(problem)
+        problem.unless_cancelled()
         parts = torch.autograd.grad(
             flat[:, c].sum(), list(of), retain_graph=True, materialize_grads=True
         )
@@ -289,9 +288,10 @@ def _add_layer(
 ) -> None:
     """A layer's part of K; delta (examples, outputs, its own outputs)."""
     m, k = delta.shape[:2]
+    inputs = inputs.detach()
     if type(module) is nn.Linear and inputs.ndim == 2:
-        wide, rows = _wide(inputs), _wide(delta.flatten(0, 1))
-        inner = wide @ wide.T + (1.0 if bias else 0.0)
+        columns, rows = float64(inputs), float64(delta.flatten(0, 1))
+        inner = columns @ columns.T + (1.0 if bias else 0.0)
         inner = inner.repeat_interleave(k, 0).repeat_interleave(k, 1)
         kernel += inner.mul_(rows @ rows.T)
         return
@@ -319,7 +319,7 @@ def _add_slots(
     for first in range(0, size, width):
         rows = []
         for part in x.split(step):
-            _unless_cancelled(problem)
+            problem.unless_cancelled()
             rows.append(jacobian(problem, slots, part)[:, first : first + width])
         _add_rows(kernel, torch.cat(rows))
 
@@ -342,7 +342,7 @@ def _one_by_one(problem: Problem, slots: Sequence[Slot], x: Tensor) -> Tensor:
     chosen = [at[slot.name] for slot in slots]
     rows = []
     for i in range(len(x)):
-        _unless_cancelled(problem)
+        problem.unless_cancelled()
         flat = problem.network(x[i : i + 1]).reshape(-1)
         for c in range(len(flat)):
             parts = torch.autograd.grad(flat[c], chosen, retain_graph=True, materialize_grads=True)
@@ -356,7 +356,7 @@ def _as_by_plain_gradients(problem: Problem, x: Tensor, matrix: Tensor) -> bool:
     rows = []
     for c in (0, len(flat) - 1):
         parts = problem.gradient_of(flat[c], retain_graph=True)
-        rows.append(_wide(torch.cat([part.reshape(-1) for part in parts])).cpu())
+        rows.append(float64(torch.cat([part.reshape(-1) for part in parts])).cpu())
     plain = torch.stack(rows)
     wanted, at = plain @ plain.T, [0, len(flat) - 1]
     scale = float(wanted.abs().max())
@@ -366,21 +366,10 @@ def _as_by_plain_gradients(problem: Problem, x: Tensor, matrix: Tensor) -> bool:
 def _add_rows(kernel: Tensor, rows: Tensor) -> None:
     """K += rows·rowsᵀ in float64, some columns at a time."""
     for part in rows.split(4096, 1):
-        wide = _wide(part)
+        wide = float64(part)
         kernel.addmm_(wide, wide.T)
 
 
 def _bytes(output: Tensor, outputs: int) -> int:
     """What the gradients of so many outputs by a layer's output take."""
     return outputs * output.numel() * output.element_size()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
-    tensor = tensor.detach()
-    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
-
-
-def _unless_cancelled(problem: Problem) -> None:
-    if problem.ranks.any(problem.cancelled()):
-        raise Cancelled

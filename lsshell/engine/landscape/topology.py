@@ -14,7 +14,6 @@ from lsshell.engine.landscape.merge_tree import (
     Loop,
     MergeTree,
     as_field,
-    connecting_level,
     loops,
     merge_tree,
     sublevel_components,
@@ -140,6 +139,3 @@ def cut(values: Any, level: float, cells: tuple[tuple[int, ...], ...] = ()) -> C
         share=float(np.mean(labels >= 0)),
         inside=tuple(int(labels[cell]) for cell in cells),
     )
-
-
-__all__ = ["Cut", "Topology", "connecting_level", "cut", "topology"]

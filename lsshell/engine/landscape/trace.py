@@ -13,6 +13,7 @@ from torch import Tensor
 from lsshell.engine.errors import EngineError
 from lsshell.engine.landscape.curvature_operator import CurvatureOperator, check_memory
 from lsshell.engine.seeds import generator
+from lsshell.engine.vectors import dot, wide
 
 TraceMethod = Literal["hutchinson", "hutch++"]
 
@@ -53,13 +54,7 @@ def hessian_trace(
     Raises EngineError for fewer than 2 probes (6 for hutch++), which have no error, and where
     the memory does not do.
     """
-    if method not in get_args(TraceMethod):
-        raise EngineError(f"{method} is no method: {' or '.join(get_args(TraceMethod))}")
-    least = 2 if method == "hutchinson" else 6
-    if probes < least:
-        raise EngineError(f"{probes} probes: {method} takes at least {least}, for their spread")
-    if until is not None and (method != "hutchinson" or not until > 0.0):
-        raise EngineError("a relative error to stop at is above 0, and for hutchinson")
+    check_probes(probes, method, until)
     spent, draw = operator.products, generator(seed, "trace probes")
     if method == "hutchinson":
         forms: list[float] = []
@@ -94,6 +89,17 @@ def hessian_trace(
     return Estimate(inside + outside, error, probes, operator.products - spent)
 
 
+def check_probes(probes: int, method: TraceMethod, until: float | None) -> None:
+    """Raises EngineError for what `hessian_trace` does not take."""
+    if method not in get_args(TraceMethod):
+        raise EngineError(f"{method} is no method: {' or '.join(get_args(TraceMethod))}")
+    least = 2 if method == "hutchinson" else 6
+    if probes < least:
+        raise EngineError(f"probes {probes}: {method} takes at least {least}, for their spread")
+    if until is not None and (method != "hutchinson" or not until > 0.0):
+        raise EngineError("a relative error to stop at is above 0, and for hutchinson")
+
+
 def rademacher(operator: CurvatureOperator, count: int, draw: torch.Generator) -> Tensor:
     """Rows (count, p) of independent signs, each its own draw."""
     like = operator.theta
@@ -105,10 +111,9 @@ def rademacher(operator: CurvatureOperator, count: int, draw: torch.Generator) -
 
 def _forms(operator: CurvatureOperator, rows: Tensor) -> list[float]:
     """zᵀHz of each row."""
-    wide = torch.float32 if rows.device.type == "mps" else torch.float64
     products = operator.times(rows)
     pairs = zip(rows, products, strict=True)
-    return [float(torch.dot(z.to(wide), hz.to(wide))) for z, hz in pairs]
+    return [dot(wide(z), wide(hz)) for z, hz in pairs]
 
 
 def _mean(forms: list[float]) -> tuple[float, float]:

@@ -51,8 +51,11 @@ class Processes:
                     if self._cancelled():
                         raise Cancelled
                     done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        keep(waiting.pop(future), future.result())
+                    # What is measured is kept; a process that ended fails the cells after it
+                    # too: the first is told of.
+                    done_now = [(f.exception() is not None, waiting.pop(f), f) for f in done]
+                    for _, k, future in sorted(done_now, key=lambda one: one[:2]):
+                        keep(k, future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in self._all:
@@ -62,10 +65,11 @@ class Processes:
     def _one(self, job: CellJob) -> CellResult:
         with self._lock:
             process = self._idle.pop()
-        result = process.measure(self._laboratory, job)
-        with self._lock:
-            self._idle.append(process)
-        return result
+        try:
+            return process.measure(self._laboratory, job)
+        finally:
+            with self._lock:
+                self._idle.append(process)
 
 
 class _Process:

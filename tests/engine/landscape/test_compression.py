@@ -193,7 +193,7 @@ def test_the_state_is_untouched_and_a_stop_is_heard():
     gradient, spent = problem._gradient.clone(), problem.gradients
     before = {n: t.clone() for n, t in network.state_dict().items()}
     told = []
-    compression(problem, here(problem), lambda done, total: told.append((done, total)))
+    compression(problem, here(problem), listen=lambda e: told.append((e.done, e.total)))
     assert told[-1][0] == told[-1][1] and all(done <= total for done, total in told)
     assert problem.gradients == spent and torch.equal(problem._gradient, gradient)
     assert all(torch.equal(t, before[n]) for n, t in network.state_dict().items())

@@ -15,6 +15,7 @@ from lsshell.engine.landscape.spectral_density import spectral_density
 from lsshell.engine.landscape.trace import hessian_trace
 from lsshell.engine.problem import Problem
 from lsshell.engine.ranks import ALONE
+from lsshell.engine.seeds import generator
 from tests.engine.small import GivenLoss, blobs, dataset, images, regression
 from tests.engine.thread_ranks import on_ranks
 
@@ -156,7 +157,7 @@ def test_a_part_of_the_examples_is_the_same_at_every_place_and_for_every_chunk()
     assert torch.allclose(matrix, again, atol=1e-12)
     assert not torch.allclose(matrix, operator_of(problem, examples=6, seed=3).times(eye))
     # The mean over all parts of one example each is that of all.
-    chosen = torch.randperm(13, generator=curvature_operator.generator(2, "curvature examples"))
+    chosen = torch.randperm(13, generator=generator(2, "curvature examples"))
     data = problem.data
     few = tanh(dataset(data.x_train[chosen[:6]], data.y_train[chosen[:6]], outputs=3))
     few.theta.copy_(problem.theta)

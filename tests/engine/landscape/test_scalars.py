@@ -9,8 +9,8 @@ from torch import nn
 
 from lsshell.engine.engine import Engine, WalkRequest
 from lsshell.engine.errors import Cancelled, EngineError
-from lsshell.engine.landscape.correlation import MeasureTable, correlate, correlate_along, evenly
-from lsshell.engine.landscape.places import find_place, place_at, visit
+from lsshell.engine.landscape.correlation import MeasureTable, correlate, correlate_along
+from lsshell.engine.landscape.places import evenly, find_place, place_at, visit
 from lsshell.engine.landscape.scalars import SCALARS, Context, find_scalars
 from lsshell.engine.problem import Problem
 from tests.engine.small import blobs, regression
@@ -131,6 +131,7 @@ def test_points_are_chosen_evenly_with_both_ends(walked):
     gaps = [line.index(b) - line.index(a) for a, b in itertools.pairwise(chosen)]
     assert max(gaps) - min(gaps) <= 1
     assert evenly(line, 1000) == line
+    assert evenly(line[:1], 4) == line[:1]
 
 
 def test_bad_requests_say_what_to_do(walked):

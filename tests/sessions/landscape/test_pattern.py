@@ -58,7 +58,8 @@ def test_contrast_grows_on_digits(tmp_path):
 def test_it_writes_panels_a_table_and_the_plane(session, tmp_path):
     files = "--out a.png --save a.csv --save-plane a.safetensors"
     (found,) = results(session, f"pattern --text I --epochs 1 --examples 20 --padding 0 {files}")
-    assert found["files"] == ["a.png", "a.csv", "a.safetensors"]
+    names = [found[name] for name in ("file", "saved", "plane")]
+    assert names == ["a.png", "a.csv", "a.safetensors"]
     assert Image.open("a.png").size[0] > 800
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -57,7 +57,7 @@ def test_what_is_saved_is_read_again_to_the_same_result(tmp_path):
     file = tmp_path / "t.csv"
     (first,) = results(session, f"{FROM} --save {file}")
     (again,) = results(session, f"phases --from {file}")
-    assert again == first
+    assert again == {name: v for name, v in first.items() if name != "saved"}
     rows = list(csv.DictReader(file.open()))
     assert list(rows[0])[:10] == PUBLISHED.read_text().splitlines()[0].split(",")
     assert rows[0]["phase"] == "I" and rows[0]["connectivity"] == "poorly connected"
@@ -124,7 +124,7 @@ def test_a_grid_is_trained_saved_read_again_and_replayed(measured, tmp_path):
     assert told[-1].note.startswith("width=4 batch_size=30: ")
     assert len(list((folder / "said" / "phases").glob("*.json"))) == 4
     (again,) = results(talk(tmp_path / "b", ""), f"phases --from {folder / 't.csv'}")
-    assert again == found
+    assert again == {name: v for name, v in found.items() if name not in ("file", "saved")}
     assert replayed(folder / "said", tmp_path) is None
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -78,8 +78,7 @@ def allocation(
     save
         Write every group's cumulative share at each station to FILE.csv or .json.
     """
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     if tolerance is not None:
         positive(tolerance=tolerance)
     given = {"epochs": epochs, "rate": rate, "batch": batch, "every": every}
@@ -110,20 +109,9 @@ def allocation(
         points = kept_points(engine, first, last)
         places = (place_at(engine, point) for point in points)
         found = allocate_walk(problem, places, **options, segments=len(points) - 1)
-    values = _values(found)
-    if save is not None:
-        write_table(session, save, _rows(found))
     text = "\n".join([_summary(found), _table(found), *found.notes])
-    check = dict(values)
-    for file in (out, save):
-        text += f"\nwrote {file}" if file is not None else ""
-    if save is not None:
-        values["saved"] = str(save)
-    figure = _figure(found, train=train)
-    if out is None:
-        return Reply(values, text, check, figure)
-    write_picture(session, out, [figure])
-    return Reply({**values, "file": str(out)}, text, check)
+    reply = Reply(_values(found), text, figure=_figure(found, train=train))
+    return with_files(session, reply, out, save, lambda: _rows(found))
 
 
 def _order(found: Allocation) -> list[int]:

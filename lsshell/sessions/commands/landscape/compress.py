@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -43,48 +43,26 @@ def compress(
     save
         Write the measures of each layer at each place to FILE.csv or .json.
     """
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     names = where or ("here",)
     if len(names) > MOST_PLACES:
         raise CommandError(f"at most {MOST_PLACES} places at a time")
     if len(set(names)) < len(names):
         raise CommandError("the same place is named twice")
-    from lsshell.engine.events import Progress
     from lsshell.engine.landscape.compression import compression
 
     engine = session.engine
     problem = engine.ready()
     places = [named_place(session, name) for name in names]
-    found: list[Compression] = []
-    for place in places:
-        found.append(
-            compression(
-                problem,
-                place,
-                lambda done, total, name=place.name: engine.listen(
-                    Progress("compress", done, total, name)
-                ),
-            )
-        )
+    found = [compression(problem, place, listen=engine.listen) for place in places]
     values: dict[str, Any] = {
         "places": {name: _values(one) for name, one in zip(names, found, strict=True)}
     }
-    if save is not None:
-        write_table(session, save, _rows(names, found))
     text = _side_by_side(names, found)
     if len(found) == 1:
         text += f"\n\n{_by_tensor(found[0])}"
-    check = {"places": dict(values["places"])}
-    for file in (out, save):
-        text += f"\nwrote {file}" if file is not None else ""
-    if save is not None:
-        values["saved"] = str(save)
-    figure = _figure(names, found)
-    if out is None:
-        return Reply(values, text, check, figure)
-    write_picture(session, out, [figure])
-    return Reply({**values, "file": str(out)}, text, check)
+    reply = Reply(values, text, figure=_figure(names, found))
+    return with_files(session, reply, out, save, lambda: _rows(names, found))
 
 
 def _values(one: Compression) -> dict[str, Any]:

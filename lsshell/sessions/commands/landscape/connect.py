@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsshell.figures.figure import Figure, Series
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.figures.figure import Figure, Series, far_apart
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -14,10 +14,6 @@ from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession
 
 if TYPE_CHECKING:
     from lsshell.engine.landscape.connectivity import Connection, Connectivity, Profile
-
-
-# Losses this far apart are drawn on a logarithmic axis.
-LOG_FROM = 20.0
 
 
 @VOCABULARY.command("landscape")
@@ -83,8 +79,7 @@ def connect(
     """
     from lsshell.engine.landscape.connectivity import connect as connect_points
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     engine = session.engine
     problem = engine.ready()
     first, second = named_place(session, a), named_place(session, b)
@@ -104,7 +99,7 @@ def connect(
         seed=engine.seed if seed is None else seed,
         listen=engine.listen,
     )
-    checked: dict[str, Any] = {
+    values: dict[str, Any] = {
         "a": first.name,
         "b": second.name,
         "kind": kind,
@@ -115,15 +110,9 @@ def connect(
         "curve": _connectivity(found.curve),
         "gradients": found.line.gradients + found.curve.gradients,
     }
-    values, figure = dict(checked), _figure(found, first.name, second.name, show)
     text = _text(found, first.name, second.name)
-    if save is not None:
-        write_table(session, save, _rows(found))
-        values["saved"], text = str(save), f"{text}\nwrote {save}"
-    if out is not None:
-        write_picture(session, out, [figure])
-        values["file"], text = str(out), f"{text}\nwrote {out}"
-    return Reply(values, text, checked, figure if out is None else None)
+    reply = Reply(values, text, figure=_figure(found, first.name, second.name, show))
+    return with_files(session, reply, out, save, lambda: _rows(found))
 
 
 def _alignment(found: Connection) -> dict[str, Any] | None:
@@ -205,13 +194,12 @@ def _figure(found: Connection, a: str, b: str, show: str) -> Figure:
             profile = getattr(way, f"{split}_error" if error else f"{split}_loss")
             series.append(Series(f"{way.kind}, {split}", way.t, profile.values))
     values = [y for s in series for y in s.y]
-    log = not error and min(values) > 0.0 and max(values) > LOG_FROM * min(values)
     return Figure(
         f"From {a} to {b}",
         "t (A at 0, B at 1)",
         "error, %" if error else "loss",
         tuple(series),
-        y_log=log,
+        y_log=not error and far_apart(min(values), max(values)),
     )
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from lsshell.engine.suggestions import did_you_mean
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
 from lsshell.sessions.vocabulary import VOCABULARY, FromSession
@@ -64,8 +64,7 @@ def correlate(
     from lsshell.engine.landscape.correlation import correlate_along
     from lsshell.engine.landscape.scalars import find_scalars
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     if sessions:
         found = _across(session, sessions, measures, target)
         title = f"rank correlation with {_words(target)} across {len(found.table.places)} sessions"
@@ -84,17 +83,9 @@ def correlate(
         text += f"\n{name}: {why}"
     if not sessions:
         text += f"\n{NOT_INDEPENDENT}"
-    if save is not None:
-        write_table(session, save, found.table.rows())
-        values["saved"] = str(save)
-        text += f"\nwrote {len(found.table.places)} rows to {save}"
     # Other sessions go on being written: a replay may well find more in them.
-    check = {} if sessions else {k: v for k, v in values.items() if k != "saved"}
-    if out is None:
-        return Reply(values, text, check, figure)
-    assert figure is not None
-    write_picture(session, out, [figure])
-    return Reply({**values, "file": str(out)}, f"{text}\nwrote {out}", check)
+    reply = Reply(values, text, {} if sessions else None, figure)
+    return with_files(session, reply, out, save, found.table.rows)
 
 
 def _across(

@@ -9,7 +9,7 @@ import numpy as np
 
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -78,8 +78,7 @@ def hessian(
     """
     from lsshell.engine.landscape.hessian import HessianRequest, measure_hessian
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     positive(k=k, tolerance=tolerance)
     if k > MOST_EIGENVALUES:
         raise CommandError(f"--k {k}: at most {MOST_EIGENVALUES} at each end")
@@ -105,13 +104,8 @@ def hessian(
     values, text = _values(result), _text(result)
     check = {name: value for name, value in values.items() if name != "where"}  # a file's name
     figure = None if result.density is None else density_figure(result)
-    if save is not None:
-        write_table(session, save, _rows(result))
-        text += f"\nwrote {save}"
-    if out is not None and figure is not None:
-        write_picture(session, out, [figure])
-        return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", check)
-    return Reply(values, text, check, figure)
+    reply = Reply(values, text, check, figure)
+    return with_files(session, reply, out, save, lambda: _rows(result))
 
 
 def density_figure(result: HessianResult) -> Figure:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsshell.figures.figure import Figure, Series
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.figures.figure import Figure, Series, far_apart
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -56,8 +56,7 @@ def interpolate(
     """
     from lsshell.engine.landscape.interpolation import interpolate as follow
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     engine = session.engine
     found = follow(
         engine.ready(),
@@ -68,15 +67,8 @@ def interpolate(
         batch_norm=batch_norm,
         listen=engine.listen,
     )
-    values, text = interpolation_values(found), _text(found)
-    if save is not None:
-        write_table(session, save, _rows(found))
-        text += f"\nwrote {save}"
-    figure = interpolation_figure(found)
-    if out is None:
-        return Reply(values, text, figure=figure)
-    write_picture(session, out, [figure])
-    return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", values)
+    reply = Reply(interpolation_values(found), _text(found), figure=interpolation_figure(found))
+    return with_files(session, reply, out, save, lambda: _rows(found))
 
 
 def interpolation_values(found: Interpolation) -> dict[str, Any]:
@@ -176,5 +168,5 @@ def interpolation_figure(found: Interpolation) -> Figure:
             Series("training", found.alphas, tuple(train.tolist())),
             Series("test", found.alphas, tuple(found.values["test"].loss.tolist())),
         ),
-        y_log=0.0 < 20.0 * float(train.min()) < float(train.max()),
+        y_log=far_apart(float(train.min()), float(train.max())),
     )

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -63,8 +63,7 @@ def kernel(
     save
         Write the eigenvalues, or the measures along the path, to FILE.csv or .json.
     """
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     if not math.isfinite(minimum):
         raise CommandError("--minimum must be a number")
     from lsshell.engine.landscape.tangent_kernel import tangent_kernel
@@ -88,16 +87,8 @@ def kernel(
     values = {"place": place.name, **_values(found), "gradients": found.gradients}
     if origin is not None:
         values["from"] = origin
-    figure = _spectrum(found)
-    if save is not None:
-        descending = found.eigenvalues.flip(0).tolist()
-        write_table(
-            session,
-            save,
-            [{"number": k + 1, "eigenvalue": value} for k, value in enumerate(descending)],
-        )
-    text = _text(found, origin)
-    return _reply(session, values, text, figure, out, save)
+    reply = Reply(values, _text(found, origin), figure=_spectrum(found))
+    return with_files(session, reply, out, save, lambda: _rows(found))
 
 
 def _along(
@@ -108,11 +99,11 @@ def _along(
     out: Path | None,
     save: Path | None,
 ) -> Reply:
-    from lsshell.engine.landscape.places import kept_points, place_at
+    from lsshell.engine.landscape.places import evenly, kept_points, place_at
     from lsshell.engine.landscape.tangent_kernel import kernels_along
 
     engine = session.engine
-    points = thinned(kept_points(engine, None, where), MOST_ALONG)
+    points = evenly(kept_points(engine, None, where), MOST_ALONG)
     found = kernels_along(
         engine.ready(),
         (place_at(engine, point) for point in points),
@@ -136,22 +127,13 @@ def _along(
         "start": rows[0],
         "end": rows[-1],
     }
-    if save is not None:
-        write_table(session, save, rows)
     series = [Series("ρ = ‖∇L‖²/2(L − least L)", *_known(steps, [r["rho"] for r in rows]))]
     if rows[0].get("sample_rho") is not None:
         series.append(Series("ρ on the sample", *_known(steps, [r["sample_rho"] for r in rows])))
         series.append(Series("2λ_min/n", *_known(steps, [r["lower"] for r in rows])))
     figure = Figure("PL* constant along the path", "step", "ρ", tuple(series), y_log=True)
-    return _reply(session, values, _along_table(rows), figure, out, save)
-
-
-def thinned(points: list[Any], most: int) -> list[Any]:
-    """At most so many, evenly spread, with both ends."""
-    if len(points) <= most:
-        return points
-    last = len(points) - 1
-    return [points[round(k * last / (most - 1))] for k in range(most)]
+    reply = Reply(values, _along_table(rows), figure=figure)
+    return with_files(session, reply, out, save, lambda: rows)
 
 
 def _known(x: tuple[float, ...], y: list[float | None]) -> tuple[Any, Any]:
@@ -159,23 +141,10 @@ def _known(x: tuple[float, ...], y: list[float | None]) -> tuple[Any, Any]:
     return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
 
 
-def _reply(
-    session: FromSession,
-    values: dict[str, Any],
-    text: str,
-    figure: Figure,
-    out: Path | None,
-    save: Path | None,
-) -> Reply:
-    check = dict(values)
-    for file in (out, save):
-        text += f"\nwrote {file}" if file is not None else ""
-    if save is not None:
-        values["saved"] = str(save)
-    if out is None:
-        return Reply(values, text, check, figure)
-    write_picture(session, out, [figure])
-    return Reply({**values, "file": str(out)}, text, check)
+def _rows(found: TangentKernel) -> list[dict[str, Any]]:
+    """The eigenvalues, the greatest first."""
+    descending = found.eigenvalues.flip(0).tolist()
+    return [{"number": k, "eigenvalue": value} for k, value in enumerate(descending, start=1)]
 
 
 def _values(found: TangentKernel) -> dict[str, Any]:
@@ -230,6 +199,8 @@ def _text(found: TangentKernel, origin: str | None) -> str:
 
 
 def _along_table(rows: list[dict[str, Any]]) -> str:
+    from lsshell.engine.landscape.places import evenly
+
     cells = [
         [
             str(row["step"]),
@@ -241,7 +212,7 @@ def _along_table(rows: list[dict[str, Any]]) -> str:
             number(row["effective_rank"]),
             number(row["change"]),
         ]
-        for row in thinned(rows, SHOWN)
+        for row in evenly(rows, SHOWN)
     ]
     headers = ["step", "loss", "ρ", "λ_min", "λ_max", "λ_max/λ_min", "effective rank", "‖ΔK‖/‖K₀‖"]
     return table(headers, cells, left=())
@@ -249,7 +220,9 @@ def _along_table(rows: list[dict[str, Any]]) -> str:
 
 def _spectrum(found: TangentKernel) -> Figure:
     descending = [v for v in found.eigenvalues.flip(0).tolist() if v > 0.0]
-    threshold = 1e-10 * found.greatest
+    from lsshell.engine.landscape.tangent_kernel import ZERO
+
+    threshold = ZERO * found.greatest
     bands = (("numerically zero", threshold),) if found.zeros and threshold else ()
     return Figure(
         f"spectrum of the tangent kernel, {found.place.name}",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsshell.engine.vocabulary import Shape
 from lsshell.figures.figure import Figure, Surface
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import as_file
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -87,15 +88,11 @@ def pattern(
     save_plane
         Write the plane (o, u, v, s and the picture) to FILE.safetensors.
     """
-    check_picture(out)
+    check_files(session, out, save, save_plane)
     if out is not None and out.suffix == ".txt":
         raise CommandError(f"--out {out}: four panels go into .png, .svg or .pdf")
-    check_table(save)
     if save_plane is not None and save_plane.suffix != ".safetensors":
         raise CommandError(f"--save-plane {save_plane}: a plane ends in .safetensors")
-    for file in (out, save, save_plane):  # before the minutes, not after them
-        if file is not None and not session.replaying and not file.expanduser().parent.is_dir():
-            raise CommandError(f"{file} cannot be written: there is no folder {file.parent}")
     from lsshell.engine.landscape import patterns
     from lsshell.engine.walk import INTERRUPTED
 
@@ -118,24 +115,17 @@ def pattern(
             stop_after=session.step_limit,
         ),
     )
-    values = _values(result)
-    check = dict(values)
-    figure = _loss_figure(result)
-    written = []
-    if out is not None:
-        write_picture(session, out, _panels(result))
-        written.append(out)
-    if save is not None:
-        write_table(session, save, _rows(result))
-        written.append(save)
-    if save_plane is not None:
-        _write_plane(session, save_plane, result)
-        written.append(save_plane)
-    if written:
-        values["files"] = [str(file) for file in written]
-    said = [_text(result), *(f"wrote {file}" for file in written)]
     interrupted = result.reason == INTERRUPTED
-    return Reply(values, "\n".join(said), check, None if out else figure, interrupted=interrupted)
+    reply = Reply(
+        _values(result), _text(result), figure=_loss_figure(result), interrupted=interrupted
+    )
+    panels = _panels(result) if out is not None else ()
+    reply = with_files(session, reply, out, save, lambda: _rows(result), panels)
+    if save_plane is None:
+        return reply
+    _write_plane(session, save_plane, result)
+    values = {**reply.values, "plane": str(save_plane)}
+    return replace(reply, values=values, text=f"{reply.text}\nwrote {save_plane}")
 
 
 def _mask(session: FromSession, picture: str | None, text: str | None, size: int | None) -> Mask:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from lsshell.engine.vocabulary import Activation
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.phases.grid import measured_table
 from lsshell.sessions.phases.plots import PANELS, Limits, Panel, phase_figure
 from lsshell.sessions.reply import Reply
@@ -118,12 +118,11 @@ def phases(
     limits
         What the ends of the colours stand for: those of the data, or of the published figures.
     out
-        Write all panels to FILE.png, .svg or .pdf.
+        Write all panels to FILE.png, .svg or .pdf rather than draw one here.
     save
         Write the cells, with their phases, to FILE.csv or .json; --from reads the .csv.
     """
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     from lsshell.engine.landscape.phases import Thresholds, read_phases
 
     thresholds = Thresholds(sharp, barrier, similar)
@@ -155,17 +154,13 @@ def phases(
         if not 1 <= jobs <= most:
             raise CommandError(f"--jobs must be at least 1 and at most {most} here, not {jobs}")
         found, notes = measured_table(session, load, temperature, given, jobs, work)
-    if save is not None:
-        write_table(session, save, _cells(found, thresholds))
-    if out is not None:
-        panels = (show,) if out.suffix == ".txt" else PANELS
-        figures = [phase_figure(found, panel, thresholds, limits) for panel in panels]
-        write_picture(session, out, figures)
+    panels = (show,) if out is None or out.suffix == ".txt" else PANELS
+    figures = [phase_figure(found, panel, thresholds, limits) for panel in panels]
     values = _values(found, thresholds) | {"notes": notes, "sha256": _digest(found)}
     check = {name: values[name] for name in ("cells", "phases", "sha256")}
-    wrote = [f"wrote {file}" for file in (out, save) if file is not None]
-    text = "\n".join([*notes, _words(values), *wrote])
-    return Reply(values, text, check, phase_figure(found, show, thresholds, limits))
+    text = "\n".join([*notes, _words(values)])
+    reply = Reply(values, text, check, phase_figure(found, show, thresholds, limits))
+    return with_files(session, reply, out, save, lambda: _cells(found, thresholds), figures)
 
 
 def _digest(found: PhaseTable) -> str:

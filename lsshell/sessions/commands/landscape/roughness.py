@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -60,8 +60,7 @@ def roughness(
     """
     from lsshell.engine.landscape.roughness import roughness as measure
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     engine = session.engine
     found = measure(
         engine.ready(),
@@ -72,16 +71,8 @@ def roughness(
         seed=engine.seed if seed is None else seed,
         listen=engine.listen,
     )
-    values = roughness_values(found)
-    text = _table(found)
-    if save is not None:
-        write_table(session, save, _rows(found))
-        text += f"\nwrote {save}"
-    figure = roughness_figure(found)
-    if out is None:
-        return Reply(values, text, figure=figure)
-    write_picture(session, out, [figure])
-    return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", values)
+    reply = Reply(roughness_values(found), _table(found), figure=roughness_figure(found))
+    return with_files(session, reply, out, save, lambda: _rows(found))
 
 
 def _spans(text: str) -> list[float]:

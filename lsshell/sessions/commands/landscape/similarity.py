@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lsshell.engine.suggestions import did_you_mean
 from lsshell.figures.figure import Figure, Surface
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -70,8 +70,7 @@ def similarity(
     from lsshell.engine.landscape.similarity import layers_of
     from lsshell.engine.landscape.similarity import similarity as compare
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     engine = session.engine
     problem = engine.ready()
     if not places:
@@ -89,21 +88,15 @@ def similarity(
         seed=engine.seed if seed is None else seed,
         listen=engine.listen,
     )
-    checked: dict[str, Any] = {"places": list(found.names), "examples": found.examples}
+    values: dict[str, Any] = {"places": list(found.names), "examples": found.examples}
     if len(found.pairs) == 1:
-        checked |= _pair_values(found.pairs[0])
+        values |= _pair_values(found.pairs[0])
         text, figure = _layer_text(found), _layer_figure(found)
     else:
-        checked |= _matrix_values(found, show, chosen)
+        values |= _matrix_values(found, show, chosen)
         text, figure = _matrix_text(found, chosen), _matrix_figure(found, show, chosen)
-    values = dict(checked)
-    if save is not None:
-        write_table(session, save, _rows(found))
-        values["saved"], text = str(save), f"{text}\nwrote {save}"
-    if out is not None:
-        write_picture(session, out, [figure])
-        values["file"], text = str(out), f"{text}\nwrote {out}"
-    return Reply(values, text, checked, figure if out is None else None)
+    reply = Reply(values, text, figure=figure)
+    return with_files(session, reply, out, save, lambda: _rows(found))
 
 
 def _chosen(layer: str | None, known: tuple[str, ...]) -> str:

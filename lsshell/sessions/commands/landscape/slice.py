@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lsshell.figures.figure import Figure, Series, Surface
+from lsshell.figures.figure import Figure, Series, Surface, far_apart
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -88,8 +88,7 @@ def slice_(
     """
     from lsshell.engine.landscape.slice import take_slice
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     engine = session.engine
     if third is not None and toward is None:
         raise CommandError("--and takes a third point besides that of --toward")
@@ -99,6 +98,8 @@ def slice_(
         raise CommandError("--quantity accuracy: regression has none")
     flat = (dimensions or (1 if toward is not None and third is None else 2)) == 2
     splits = _SPLITS[on or ("train" if flat else "both")]
+    if out is not None and out.suffix == ".txt" and flat and len(splits) > 1:
+        raise CommandError(f"--out {out}: two maps go into .png, .svg or .pdf")
     found = take_slice(
         engine,
         named_place(session, a),
@@ -111,16 +112,9 @@ def slice_(
         batch_norm=batch_norm,
         splits=splits,
     )
-    values = slice_values(found)
-    text = _text(found)
-    if save is not None:
-        write_table(session, save, _rows(found))
-        text += f"\nwrote {save}"
     figures = slice_figures(found, quantity)
-    if out is None:
-        return Reply(values, text, figure=figures[0])
-    write_picture(session, out, figures)
-    return Reply(values | {"file": str(out)}, f"{text}\nwrote {out}", values)
+    reply = Reply(slice_values(found), _text(found), figure=figures[0])
+    return with_files(session, reply, out, save, lambda: _rows(found), figures)
 
 
 def parse_spans(text: str) -> list[tuple[float, float]]:
@@ -264,7 +258,7 @@ def _curves(found: Slice, quantity: Quantity) -> Figure:
         "loss" if loss else "accuracy (%)",
         (*lines, *marks),
         bands,
-        y_log=loss and 0.0 < 20.0 * low < high,
+        y_log=loss and far_apart(low, high),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import check_files, with_files
 from lsshell.sessions.places import named_place
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number
 from lsshell.sessions.topology_plots import Show, diagram_figure, tree_figure
 from lsshell.sessions.vocabulary import VOCABULARY, Flag, FromSession
-from lsshell.sessions.whole_file import write_whole
 
 if TYPE_CHECKING:
     from lsshell.engine.landscape.slice import Slice
@@ -123,9 +121,9 @@ def topology(
         Write the pairs to FILE.csv, or the merge tree and all measures to FILE.json.
     """
     from lsshell.engine.landscape import topology as engine_topology
+    from lsshell.engine.landscape.merge_tree import connecting_level
 
-    check_picture(out)
-    check_table(save)
+    check_files(session, out, save)
     if level is not None and not math.isfinite(level):
         raise CommandError(f"--level {level:g}: a number is needed")
     asked = (a, toward, third, directions, dimensions, points, span, seed, batch_norm)
@@ -143,23 +141,17 @@ def topology(
     measured = engine_topology.topology(found.values, eps, with_loops=loops, cancelled=stop)
     cells = tuple(found.cell(at) for _, at in found.marks)
     cut = None if level is None else engine_topology.cut(found.values, level, cells)
-    joined = [
-        engine_topology.connecting_level(found.values, cells[0], cell, cancelled=stop)
-        for cell in cells[1:]
-    ]
+    joined = [connecting_level(found.values, cells[0], cell, cancelled=stop) for cell in cells[1:]]
     values = _values(found, measured, cut, joined, on)
     text = _text(found, measured, cut, joined, on)
-    if save is not None:
-        _save(session, save, found, measured, values)
-        text += f"\nwrote {save}"
     figure = (tree_figure if show == "tree" else diagram_figure)(
         measured, f"{'merge tree' if show == 'tree' else 'persistence'} of {found.about}",
         _quantity(on), level,
     )  # fmt: skip
-    if out is None:
-        return Reply(values, text, figure=figure)
-    write_picture(session, out, [figure])
-    return Reply({**values, "file": str(out)}, f"{text}\nwrote {out}", values)
+    return with_files(
+        session, Reply(values, text, figure=figure), out, save,
+        lambda: _rows(found, measured), whole=lambda: _whole(found, measured, values),
+    )  # fmt: skip
 
 
 def _saved(session: FromSession, file: Path, on: str) -> Field:
@@ -196,7 +188,7 @@ def _taken(
         directions=directions,
         toward=[named_place(session, where) for where in (toward, third) if where is not None],
         dimensions=dimensions,
-        points=points or (ON_A_LINE if line else ON_A_SIDE),
+        points=points if points is not None else ON_A_LINE if line else ON_A_SIDE,
         spans=None if span is None else parse_spans(span),
         seed=seed,
         batch_norm=batch_norm,
@@ -304,13 +296,8 @@ def _quantity(on: str) -> str:
     return "training loss" if on == "train" else "test loss"
 
 
-def _save(
-    session: FromSession, file: Path, found: Field, measured: Topology, values: dict[str, Any]
-) -> None:
-    """The pairs as a table, or everything as one JSON object."""
-    if file.suffix == ".csv":
-        write_table(session, file, _rows(found, measured))
-        return
+def _whole(found: Field, measured: Topology, values: dict[str, Any]) -> dict[str, Any]:
+    """Everything, as one JSON object."""
     whole = {
         **{k: v for k, v in values.items() if k not in ("pairs", "loop_pairs")},
         "axes": [list(axis) for axis in found.axes],
@@ -318,10 +305,7 @@ def _save(
     }
     if measured.loops is not None:
         whole["loops"] = _rows(found, measured, dimension=1)
-    try:
-        write_whole(session.writable(file), (json.dumps(whole, indent=1) + "\n").encode())
-    except OSError as e:
-        raise CommandError(f"{file} cannot be written: {e.strerror}") from e
+    return whole
 
 
 def _rows(
