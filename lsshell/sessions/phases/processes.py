@@ -51,7 +51,7 @@ class Processes:
                     if self._cancelled():
                         raise Cancelled
                     done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-                    for future in done:
+                    for future in [f for f in waiting if f in done]:  # the first asked for first
                         keep(waiting.pop(future), future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -62,10 +62,11 @@ class Processes:
     def _one(self, job: CellJob) -> CellResult:
         with self._lock:
             process = self._idle.pop()
-        result = process.measure(self._laboratory, job)
-        with self._lock:
-            self._idle.append(process)
-        return result
+        try:
+            return process.measure(self._laboratory, job)
+        finally:  # also where it has failed: the next cell may be asked for before that is heard of
+            with self._lock:
+                self._idle.append(process)
 
 
 class _Process:
