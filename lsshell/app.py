@@ -235,6 +235,8 @@ class LsshellApp(App[int]):
         pictures = (self.projector.pictures, id(worker.picture))
         seen = (worker.changes, worker.progress, pictures, seconds)
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
+            if self._dirty:
+                self._budget.forgive()
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
