@@ -53,6 +53,7 @@ RATE_OVER = 2.0  # seconds that gradients per second are averaged over
 PANES = {6: "regularizers", 7: "steps", 8: "branches", 9: "log", 0: "replayed"}
 _TITLES = {"regularizers": "regularisers", "replayed": "replay"}
 LEAST_SIZE = (60, 20)
+ROOMY_SIZE = (120, 38)  # from which on there is room for every pane at once
 # What is asked about before it is left, and measures of the landscape.
 LONG = (
     "walk", "train", "compare", "source", "replay", "wander", "bridge", "regularization-path",
@@ -77,11 +78,11 @@ class LsshellApp(App[int]):
     TITLE = "lsshell"
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
-        (0, "-too-narrow"), (LEAST_SIZE[0], "-narrow"), (120, "-wide"), (156, "-broad"),
-        (190, "-huge"),
+        (0, "-too-narrow"), (LEAST_SIZE[0], "-narrow"), (ROOMY_SIZE[0], "-wide"),
+        (156, "-broad"), (190, "-huge"),
     ]  # fmt: skip
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
-        (0, "-too-low"), (LEAST_SIZE[1], "-low"), (38, "-high"), (46, "-tall"),
+        (0, "-too-low"), (LEAST_SIZE[1], "-low"), (ROOMY_SIZE[1], "-high"), (46, "-tall"),
     ]  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "run", "Run"),
@@ -234,6 +235,8 @@ class LsshellApp(App[int]):
         pictures = (self.projector.pictures, id(worker.picture))
         seen = (worker.changes, worker.progress, pictures, seconds)
         if self._dirty or (seen != self._seen and self._budget.allows(walking=job is not None)):
+            if self._dirty:
+                self._budget.forgive()
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
@@ -436,7 +439,8 @@ class LsshellApp(App[int]):
 
     def _name_panes(self) -> None:
         """Where one pane is shown at a time, its frame names the others."""
-        one = self._main.has_class("-narrow") or self._main.has_class("-low")
+        # By its size: on a resize, the screen's classes are still those of the size before.
+        one = self.size.width < ROOMY_SIZE[0] or self.size.height < ROOMY_SIZE[1]
         for number, name in PANES.items():
             pane = self._main.query_one(f"#{name}")
             others = [

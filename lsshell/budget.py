@@ -27,3 +27,7 @@ class Budget:
             return False
         self._wall, self._spent = wall, spent
         return True
+
+    def forgive(self) -> None:
+        """Begins to count anew: what the user did is not on the walk's account."""
+        self._wall, self._spent = time.monotonic(), time.thread_time()

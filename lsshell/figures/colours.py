@@ -57,6 +57,8 @@ def scale_of(surface: Surface) -> Scale:
     values = [
         v for row in surface.z for v in row if math.isfinite(v) and (v > 0 or not surface.log)
     ]
+    if surface.z_ticks:
+        return Scale(0.0, float(len(surface.z_ticks) - 1), log=False, diverging=False)
     low, high = surface.limits or (min(values, default=1.0), max(values, default=1.0))
     if surface.diverging and surface.limits is None:
         high = max(abs(low), abs(high))

@@ -32,8 +32,8 @@ class Surface:
     `label` says what z is. `log`: colours by log₁₀ z (z ≤ 0 is left blank). `contours`: names and
     the values of z along which a line is drawn. `limits`: what the ends of the colours stand for
     (the least and greatest z). `diverging`: colours that part at 0. `x_ticks`, `y_ticks`: the
-    names of columns and rows, where they are categories; x and y are then 0, 1, …. `labels`: a
-    word in each cell.
+    names of columns and rows, where they are categories; x and y are then 0, 1, …. `z_ticks`: the
+    names of z = 0, 1, …, where these are categories. `labels`: a word in each cell.
     """
 
     x: tuple[float, ...]
@@ -46,6 +46,7 @@ class Surface:
     diverging: bool = False
     x_ticks: tuple[str, ...] = ()
     y_ticks: tuple[str, ...] = ()
+    z_ticks: tuple[str, ...] = ()
     labels: tuple[tuple[str, ...], ...] = ()
 
 

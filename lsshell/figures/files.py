@@ -130,9 +130,9 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
             axes.set_ylim(len(figure.categories) - 0.5, -0.5)  # the first on top
             _cut_long(axes, series)
         elif series.style == "mark":
-            axes.plot(series.x, series.y, "*" if series.name == "now" else "o", ms=11, mec="black",
-                      mfc="crimson" if series.name == "now" else "white", zorder=4,
-                      label=series.name)  # fmt: skip
+            sign, size = {"now": ("*", 11), "start": ("o", 11)}.get(series.name, ("s", 8))
+            axes.plot(series.x, series.y, sign, ms=size, mec="black", zorder=4, label=series.name,
+                      mfc="crimson" if series.name == "now" else "white")  # fmt: skip
         elif series.shade is not None:
             axes.plot(series.x, series.y, "-", color="0.75", lw=1, zorder=1)
             mappable = axes.scatter(
@@ -164,16 +164,17 @@ def _draw_on(axes: Any, figure: Figure, canvas: Any, *, last: bool) -> None:
     axes.set(title=figure.title, xlabel=x_label if last else "", ylabel=y_label)
     if figure.surface is None:
         axes.grid(alpha=0.25)
-    contours = figure.surface is not None and bool(figure.surface.contours)
-    if len(axes.get_legend_handles_labels()[0]) > (0 if contours else 1):
+    coloured = figure.surface is not None  # so that words on it need a ground of their own
+    if len(axes.get_legend_handles_labels()[0]) > (0 if coloured else 1):
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if many else {}
-        opaque = {"frameon": True, "facecolor": "0.35", "labelcolor": "white"} if contours else {}
+        opaque = {"frameon": True, "facecolor": "0.35", "labelcolor": "white"} if coloured else {}
         axes.legend(**{"fontsize": 8, "frameon": False} | beside | opaque)
 
 
 def _draw_surface(axes: Any, figure: Figure, surface: Surface, canvas: Any) -> None:
     """Cells of colour around the grid's points, with contours and words over them."""
     import numpy as np
+    from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
     scale = scale_of(surface)
@@ -181,11 +182,16 @@ def _draw_surface(axes: Any, figure: Figure, surface: Surface, canvas: Any) -> N
     if scale.log:
         z = np.ma.masked_less_equal(z, 0.0)
     norm = (LogNorm if scale.log else Normalize)(scale.low, scale.high)
-    name = DIVERGING_NAME if scale.diverging else SEQUENTIAL_NAME
+    cmap = colormaps[DIVERGING_NAME if scale.diverging else SEQUENTIAL_NAME]
+    count = len(surface.z_ticks)
+    if count:  # a colour each, in a bar of as many steps
+        norm, cmap = Normalize(-0.5, count - 0.5), cmap.resampled(count)
     shown = axes.pcolormesh(
-        surface.x, surface.y, z, cmap=name, norm=norm, shading="nearest", rasterized=True
+        surface.x, surface.y, z, cmap=cmap, norm=norm, shading="nearest", rasterized=True
     )
-    canvas.colorbar(shown, ax=axes, label=surface.label)
+    bar = canvas.colorbar(shown, ax=axes, label=surface.label)
+    if count:
+        bar.set_ticks(range(count), labels=surface.z_ticks)
     for k, (label, level) in enumerate(surface.contours):
         if z.min() < level < z.max():
             style = {"colors": ["white"], "linestyles": ["-", "--", ":"][k % 3], "linewidths": 1.6}

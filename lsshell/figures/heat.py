@@ -42,6 +42,10 @@ class _Canvas:
         self.foot = [] if bare else self._foot()
         self.columns = max(4, width - self.left - 1)
         self.rows = max(2, height - 2 - len(self.foot) - (not bare))
+        if figure.equal_axes:  # a character is twice as high as wide
+            wide = self._extent(self.x) / self._extent(self.y)
+            self.columns = min(self.columns, max(4, round(2 * self.rows * wide)))
+            self.rows = min(self.rows, max(2, round(self.columns / (2 * wide))))
         if surface.labels or surface.x_ticks:  # cells of one size
             self.columns -= self.columns % len(self.x) if self.columns >= len(self.x) else 0
             self.rows -= self.rows % len(self.y) if self.rows >= len(self.y) else 0
@@ -61,6 +65,11 @@ class _Canvas:
             lines.append(f"{names.get(row, ''):>{self.left - 1}} {body}")
         lines.append(self._x_line())
         return "\n".join([*lines, *self.foot])
+
+    @staticmethod
+    def _extent(axis: Sequence[float]) -> float:
+        """How long an axis is, with the halves of its outermost cells."""
+        return abs(axis[-1] - axis[0]) * len(axis) / max(len(axis) - 1, 1) or 1.0
 
     # -- what is drawn -----------------------------------------------------------------------
 
@@ -127,15 +136,16 @@ class _Canvas:
             self.over[at] = sign
 
     def _label(self) -> None:
-        """The cells' own words, in their middles, as far as there is room."""
+        """The cells' own words, in their middles; none, where there is no room for the longest."""
         m, n = len(self.x), len(self.y)
         room = self.columns // m
+        if max(len(word) for words in self.surface.labels for word in words) > room:
+            return  # half a word or half a number says something else
         for j, labels in enumerate(self.surface.labels):
             row = self.rows - 1 - int((j + 0.5) / n * self.rows)
             for i, word in enumerate(labels):
-                shown = word[:room]
-                first = i * self.columns // m + (room - len(shown)) // 2
-                for k, letter in enumerate(shown):
+                first = i * self.columns // m + (room - len(word)) // 2
+                for k, letter in enumerate(word):
                     self._put((row, first + k), letter)
 
     def _line(self, row: int, pixels: Pixels, on_contour: set[tuple[int, int]]) -> str:
@@ -212,9 +222,9 @@ class _Canvas:
     def _foot(self) -> list[str]:
         """The axes' names, then what colours, lines and marks stand for."""
         figure, surface = self.figure, self.surface
-        names = f"x: {figure.x_label}   y: {figure.y_label}"
-        ends = f"{self.scale.low:.4g} … {self.scale.high:.4g}"
-        words = [f"{self._ramp()} {surface.label} {ends}{' (log)' if surface.log else ''}"]
+        axes = [("x", figure.x_label), ("y", figure.y_label)]
+        names = "   ".join(f"{axis}: {label}" for axis, label in axes if label)
+        words = self._meanings()
         sign = "━" if self.colour else _CONTOUR
         words += [f"{sign} {name} {value:.4g}" for name, value in surface.contours]
         words += [
@@ -222,7 +232,21 @@ class _Canvas:
             for s in figure.series
             if s.name
         ]
-        return ["  " + names, *wrapped(words, self.width)]
+        return [*([f"  {names}"] if names else []), *wrapped(words, self.width)]
+
+    def _meanings(self) -> list[str]:
+        """What colours stand for: a name each, or a range."""
+        surface = self.surface
+        if surface.z_ticks:
+            signs = [self._sign(float(k)) for k in range(len(surface.z_ticks))]
+            return [f"{s} {name}" for s, name in zip(signs, surface.z_ticks, strict=True)]
+        ends = f"{self.scale.low:.4g} … {self.scale.high:.4g}"
+        return [f"{self._ramp()} {surface.label} {ends}{' (log)' if surface.log else ''}"]
+
+    def _sign(self, value: float) -> str:
+        if not self.colour:
+            return f"[{self._density(-1, -1, value, set())}]"
+        return f"{_ink(38, self._colour(value) or _WHITE)}█{_RESET}"
 
     def _ramp(self) -> str:
         if not self.colour:

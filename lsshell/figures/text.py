@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import threading
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_lowercase
 
 from lsshell.figures.figure import Figure, Series
+from lsshell.figures.ticks import log_ticks
 
 _DRAWING = threading.Lock()  # plotext has one figure for the whole process
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -18,13 +21,16 @@ _RAMP = ("blue+", "cyan+", "green+", "orange+", "red+")
 _COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+", "blue", "green")
 _MARKS = {"start": "○", "now": "◆"}
 _END = "□"
+_POINT = "•"
+_LINE = "braille"
 
 
 def draw_text(figure: Figure, width: int, height: int, *, colour: bool, bare: bool = False) -> str:
     """The figure in `width` × `height` characters, with ANSI colours or without.
 
-    Without colours, several lines are told apart by letters. The legend stands underneath, where
-    it covers nothing. `bare`: axes and data alone, for whoever puts a title around it.
+    Without colours, several lines are told apart by letters, which take turns, so that lines that
+    coincide are all seen. The legend stands underneath, where it covers nothing. `bare`: axes and
+    data alone, for whoever puts a title around it.
     """
     if figure.surface is not None:
         from lsshell.figures.heat import draw_surface
@@ -43,7 +49,13 @@ def _finite(figure: Figure) -> Figure:
 
     def kept(series: Series) -> Series:
         places = zip(series.x, series.y, series.shade or series.x, strict=True)
-        whole = [i for i, values in enumerate(places) if _all_finite(values)]
+        whole = [
+            i
+            for i, values in enumerate(places)
+            if _all_finite(values)
+            and (values[0] > 0.0 or not figure.x_log)
+            and (values[1] > 0.0 or not figure.y_log)
+        ]
         if len(whole) == len(series.x):
             return series
         shade = None if series.shade is None else tuple(series.shade[i] for i in whole)
@@ -71,10 +83,7 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
         plotext.title(figure.title)
         plotext.xlabel(figure.x_label)
         plotext.ylabel(figure.y_label)
-    if figure.y_log:
-        plotext.yscale("log")
-    if figure.x_log:
-        plotext.xscale("log")
+    _scale_axes(figure, width, height - len(legend))
     right = max((x for s in figure.series for x in s.x), default=1.0)
     for name, value in figure.bands:
         if value > 0 or not figure.y_log:
@@ -97,17 +106,80 @@ def _draw(figure: Figure, width: int, height: int, *, colour: bool, bare: bool) 
                     marker="braille", color=shade,
                 )  # fmt: skip
         else:
-            marker = "braille" if colour or len(figure.series) == 1 else ascii_lowercase[k % 26]
-            draw = plotext.plot if marker == "braille" else plotext.scatter
+            marker = _marker(figure, k, colour=colour)
+            draw = plotext.plot if marker == _LINE else plotext.scatter
             for way in (-1.0, 1.0) if series.spread is not None else ():
                 edge = [y + way * s for y, s in zip(series.y, series.spread or (), strict=True)]
                 plotext.plot(series.x, edge, marker="braille", color="gray")
-            draw(series.x, series.y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
+            x, y = series.x, series.y
+            if series.style == "line" and marker != _LINE:
+                x, y = _in_turn(figure, k, width)
+            draw(x, y, marker=marker, color=_COLOURS[k % len(_COLOURS)])
     for series in figure.series:  # over the points that they mark
         if series.style == "mark":
             plotext.scatter(series.x, series.y, marker=sign_of(series), color="default")
     text = "\n".join([plotext.build().rstrip("\n"), *legend])
     return text if colour else _ESCAPE.sub("", text)
+
+
+def _scale_axes(figure: Figure, width: int, height: int) -> None:
+    """Logarithmic axes have their names at powers of ten, not at what they are divided evenly."""
+    import plotext
+
+    for log, letter, most in ((figure.x_log, "x", width // 16), (figure.y_log, "y", height // 3)):
+        if not log:
+            continue
+        values = [v for s in figure.series for v in getattr(s, letter) if v > 0.0]
+        if letter == "y":
+            values += [value for _, value in figure.bands if value > 0.0]
+        scale, ticks = getattr(plotext, f"{letter}scale"), getattr(plotext, f"{letter}ticks")
+        scale("log")
+        if values:
+            places = log_ticks(min(values), max(values), max(most, 2))
+            ticks(places, [f"{place:.3g}" for place in places])
+
+
+def _marker(figure: Figure, k: int, *, colour: bool) -> str:
+    """What draws a series: a letter only where nothing else tells it from others of its style."""
+    style = figure.series[k].style
+    alike = sum(s.style == style and s.shade is None for s in figure.series)
+    if alike > 1 and not colour:
+        return ascii_lowercase[k % 26]
+    return _LINE if style == "line" else _POINT
+
+
+def _in_turn(figure: Figure, k: int, width: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Places of a line in those columns that are its own, every so many; its points, where x does
+    not grow along it.
+    """
+    series = figure.series[k]
+    lines = [i for i, s in enumerate(figure.series) if s.style == "line" and s.shade is None]
+    turn, of = lines.index(k), len(lines)
+    xs, ys = _axis(series.x, figure.x_log), _axis(series.y, figure.y_log)
+    if len(xs) < 2 or any(b <= a for a, b in itertools.pairwise(xs)):
+        return series.x, series.y
+    every = [x for s in figure.series for x in _axis(s.x, figure.x_log)]
+    low, high = min(every), max(every)
+    columns = max(width - 10, of)
+    x, y = [], []
+    for column in range(turn, columns, of):
+        at = low + (high - low) * column / (columns - 1)
+        j = min(max(bisect_right(xs, at) - 1, 0), len(xs) - 2)
+        share = (at - xs[j]) / (xs[j + 1] - xs[j])
+        if 0.0 <= share <= 1.0:
+            x.append(at)
+            y.append(ys[j] + share * (ys[j + 1] - ys[j]))
+    if not x:  # shorter than a turn takes
+        return series.x, series.y
+    return _back(x, figure.x_log), _back(y, figure.y_log)
+
+
+def _axis(values: Sequence[float], log: bool) -> list[float]:
+    return [math.log10(v) for v in values] if log else list(values)
+
+
+def _back(places: Sequence[float], log: bool) -> list[float]:
+    return [10.0**v for v in places] if log else list(places)
 
 
 def _legend_items(figure: Figure, *, colour: bool) -> list[str]:
@@ -120,7 +192,7 @@ def _legend_items(figure: Figure, *, colour: bool) -> list[str]:
         if series.style == "mark":
             words.append(f"{sign_of(series)} {series.name}")
         elif series.shade is None and named > 1:
-            sign = "━" if colour else ascii_lowercase[k % 26]
+            sign = _marker(figure, k, colour=colour).replace(_LINE, "━")
             words.append(f"{plotext.colorize(sign, _COLOURS[k % len(_COLOURS)])} {series.name}")
     shades = [v for s in figure.series for v in s.shade or ()]
     if shades and colour:

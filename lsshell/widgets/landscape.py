@@ -86,7 +86,9 @@ class Measures(Rows):
 
     def row(self, index: int, width: int) -> Sequence[Cell]:
         name, summary = self.names[index]
-        return [(f" {name:<{self._name_width}}  ", "rows--accent"), (summary, "")]
+        room = max(width - self._name_width - 3, 1)
+        shown = summary if len(summary) <= room else f"{summary[: room - 1].rstrip()}…"
+        return [(f" {name:<{self._name_width}}  ", "rows--accent"), (shown, "")]
 
     @property
     def _name_width(self) -> int:

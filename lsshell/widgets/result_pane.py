@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lsshell.figures.figure import Figure
 
 LEAST_FIGURE = 9  # lines
+_AROUND = 5  # lines about the rows of a table of colours: its axis and what they stand for
 SHARE = 0.62  # of the pane, that the figure of a long table keeps: all of it, where it is alone
 _COLUMNS = re.compile(r"\S {2,}\S")  # a line of a table
 _INDENT = re.compile(r"\s*(?:\S{1,24}\s{2,})?")
@@ -63,7 +64,11 @@ class ResultPane(ScrollableContainer, can_focus=True):
         view = self.query_one(FigureView)
         view.display = self.figure is not None
         rest = height - len(lines) if self.text else height
-        view.styles.height = max(rest, int(self._share * height), min(LEAST_FIGURE, height))
+        least = min(LEAST_FIGURE, height)
+        if self.figure is not None and self.figure.surface is not None:
+            names = sum(map(bool, self.figure.surface.y_ticks))
+            least = max(least, names + _AROUND if names else 0)  # a row each: none is left out
+        view.styles.height = max(rest, int(self._share * height), least)
 
 
 def broken(text: str, width: int) -> list[str]:

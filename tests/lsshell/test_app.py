@@ -750,6 +750,16 @@ async def test_a_screen_too_small_says_so_and_a_larger_one_shows_all():
         assert app.app.query_one("#command").region.area
 
 
+@played
+async def test_frames_name_the_other_panes_where_one_is_shown_at_a_time(tmp_path):
+    async with driven(tmp_path / "s", *ON, size=(80, 24)) as app:
+        log = app.app.query_one("#log")
+        for size, names in (((80, 24), True), ((200, 50), False), ((120, 36), True)):
+            await app.pilot.resize_terminal(*size)
+            await app.settle()
+            assert ("7 steps" in str(log.border_subtitle)) == names, size
+
+
 # -- leaving -----------------------------------------------------------------------------------
 
 

@@ -130,3 +130,55 @@ def test_surfaces_are_written_in_every_format(tmp_path, ending):
     if ending != ".txt":
         write_panels([figure(), figure(diverging=True), figure()], file)
         assert file.stat().st_size > 500
+
+
+def test_axes_without_names_are_not_spoken_of():
+    flat = Surface(AXIS, AXIS, BOWL, "accuracy")
+    drawn = draw_text(Figure("", "", "", (), surface=flat), 60, 20, colour=False)
+    assert "x:" not in drawn and "y:" not in drawn
+    assert "accuracy 0 … 2" in drawn
+    named = draw_text(Figure("", "", "v", (), surface=flat), 60, 20, colour=False)
+    assert "  y: v" in named.splitlines() and "x:" not in named
+
+
+@pytest.mark.parametrize("size", [(90, 20), (30, 40)])
+def test_equal_axes_make_a_square_of_characters_twice_as_high_as_wide(size):
+    square = Figure("", "x", "y", (), equal_axes=True, surface=figure().surface)
+    rows = body(draw_text(square, *size, colour=False))
+    assert abs(len(rows[0]) - 2 * len(rows)) <= 1
+
+
+def phases(width, height, *, colour):
+    cells = Surface(
+        (0.0, 1.0, 2.0), (0.0, 1.0), ((0.0, 0.0, 1.0), (2.0, 1.0, 2.0)), "phase",
+        x_ticks=("2", "8", "32"), y_ticks=("1024", "16"), z_ticks=("I", "IV-A", "IV-B"),
+        labels=(("I", "I", "IV-A"), ("IV-B", "IV-A", "IV-B")),
+    )  # fmt: skip
+    return draw_text(Figure("", "w", "b", (), surface=cells), width, height, colour=colour)
+
+
+def test_kinds_have_a_name_for_each_colour_and_no_numbers():
+    assert "[ ] I   [=] IV-A   [@] IV-B" in phases(60, 20, colour=False)
+    last = phases(60, 20, colour=True).splitlines()[-1]
+    assert ESCAPE.sub("", last).split() == ["█", "I", "█", "IV-A", "█", "IV-B"]
+    assert last.count("38;2;253;231;37") == 1  # IV-B's is the last of the scale
+
+
+def test_words_that_have_no_room_are_left_out_and_not_cut():
+    assert phases(60, 12, colour=False).count("IV-B") == 3  # with the legend's
+    narrow = phases(15, 12, colour=False)
+    assert narrow.count("IV-B") == 1
+    assert "IV-\n" not in narrow and narrow.count("IV") == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_kinds_and_a_legend_are_written_to_files(tmp_path):
+    import matplotlib
+
+    cells = Surface((0.0, 1.0), (0.0, 1.0), ((0.0, 1.0), (1.0, 0.0)), "phase", z_ticks=("I", "V"))
+    now = Series("now", (0.5,), (0.5,), "mark")
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        write_figure(Figure("", "w", "b", (now,), surface=cells), tmp_path / "cells.svg")
+    text = (tmp_path / "cells.svg").read_text()
+    assert ">I</text>" in text and ">V</text>" in text
+    assert ">now</text>" in text and "fill: #595959" in text  # the ground of the legend

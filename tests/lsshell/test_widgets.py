@@ -280,6 +280,17 @@ def test_a_costly_drawing_puts_the_next_one_off_while_a_walk_goes_on(monkeypatch
     assert budget.allows(walking=True)
 
 
+def test_what_the_user_did_before_puts_nothing_off(monkeypatch) -> None:
+    clock_, budget = Clock(monkeypatch, "lsshell.budget"), Budget()
+    assert budget.allows(walking=False)
+    clock_.passes(10.0, 5.0)  # a command is typed, with its hints: minutes, by the walk's share
+    budget.forgive()
+    clock_.passes(LEAST / 2)
+    assert not budget.allows(walking=True)
+    clock_.passes(LEAST)
+    assert budget.allows(walking=True)
+
+
 def test_without_a_walk_nothing_is_put_off(monkeypatch) -> None:
     clock_, budget = Clock(monkeypatch, "lsshell.budget"), Budget()
     assert budget.allows(walking=False)

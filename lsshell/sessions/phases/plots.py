@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lsshell.figures.figure import Figure, Surface
@@ -93,9 +93,8 @@ def _phases(table: PhaseTable, thresholds: Thresholds) -> Figure:
 
     z = table.rows(number)
     labels = tuple(tuple("" if math.isnan(v) else PHASES[int(v)] for v in row) for row in z)
-    limits = (0.0, float(len(PHASES) - 1))
-    surface = _surface(table, z, " ".join(PHASES), limits=limits, labels=labels)
-    return _figure(table, "phases", surface)
+    surface = _surface(table, z, "phase", limits=None)
+    return _figure(table, "phases", replace(surface, z_ticks=PHASES, labels=labels))
 
 
 def _surface(
@@ -105,7 +104,6 @@ def _surface(
     *,
     limits: tuple[float, float] | None,
     diverging: bool = False,
-    labels: tuple[tuple[str, ...], ...] = (),
 ) -> Surface:
     x, y = table.loads, table.temperatures
     return Surface(
@@ -117,7 +115,6 @@ def _surface(
         diverging=diverging,
         x_ticks=tuple(f"{v:g}" for v in x),
         y_ticks=tuple(f"{v:g}" for v in y),
-        labels=labels,
     )
 
 

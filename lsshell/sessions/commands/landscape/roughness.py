@@ -150,7 +150,7 @@ def roughness_figure(found: RoughnessResult) -> Figure:
     return Figure(
         f"roughness around {found.place.name}",
         "half the length l of the lines",
-        "relative to the mean",
+        "roughness index",
         (Series("roughness index", spans, tuple(row.index or 0.0 for row in known)),),
         x_log=True,
     )
