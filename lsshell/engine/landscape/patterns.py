@@ -154,7 +154,7 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
             scored = _score(problem, fit.plane, request, seed, engine.listen)
     up, right = _grid(request.mask, request.padding)
     train, test, examples = scored
-    return PatternResult(
+    result = PatternResult(
         request.mask,
         fit.plane,
         up,
@@ -169,6 +169,10 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
         reason,
         examples,
     )
+    loss, _ = result.mean("train", "light")
+    if not math.isfinite(loss):  # after the last update, which nothing saw
+        raise EngineError(f"diverged at update {fit.steps} (loss {loss}): lower --rate")
+    return result
 
 
 def _check(problem: Problem, request: PatternRequest) -> None:
@@ -264,13 +268,14 @@ class _Fit:
         draws = generator(self.seed, "pattern cells")
         least = 2 if has_batch_norm(problem) else 1  # what a batch's statistics can be taken of
         n = len(problem.x_train)
-        each = sum(len(part) >= least for part in torch.arange(n).split(request.batch))
+        batch = min(request.batch, n)
+        each = sum(len(part) >= least for part in torch.arange(n).split(batch))
         total = each * request.epochs
         try:
             for _ in range(request.epochs):
                 tallies = {kind: _Tally() for kind in KINDS}
                 order = torch.randperm(n, generator=shuffle).to(problem.device)
-                for part in order.split(request.batch):
+                for part in order.split(batch):
                     if len(part) < least:
                         continue
                     if request.stop_after is not None and self.steps >= request.stop_after:

@@ -126,6 +126,7 @@ def test_stopped_it_scores_what_there_is_and_replays(session, tmp_path):
         ("pattern --size 100000", "from 2 to 256"),
         ("pattern --epochs 0", "--epochs must be at least 1"),
         ("pattern --rate nan", "--rate must be"),
+        ("pattern --epochs 1 --rate 1e30 --examples 9", "lower --rate"),
         ("pattern --out a.gif", "a figure ends in"),
         ("pattern --out a.txt", "four panels go into"),
         ("pattern --out none/a.png", "there is no folder none"),
@@ -145,3 +146,9 @@ def test_what_it_needs_is_asked_for(tmp_path):
     (outcome,) = say(session, "pattern")
     assert "no data yet" in str(outcome.failure)
     session.close()
+
+
+def test_a_batch_greater_than_any_number_of_examples_is_all_of_them(session):
+    line = "pattern ring --size 4 --epochs 1 --examples 9 --padding 0 --batch"
+    whole, huge = results(session, f"{line} 100000\n{line} {10**20}")
+    assert whole == huge

@@ -78,8 +78,8 @@ def allocation(
     save
         Write every group's cumulative share at each station to FILE.csv or .json.
     """
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     if tolerance is not None:
         positive(tolerance=tolerance)
     given = {"epochs": epochs, "rate": rate, "batch": batch, "every": every}
@@ -101,7 +101,7 @@ def allocation(
     if train:
         from lsshell.engine.landscape.allocation import allocate_training
 
-        place = named_place(session, first or "here")
+        place = named_place(session, "here" if first is None else first)
         found = allocate_training(problem, place, **options, **given, seed=engine.seed)
     else:
         from lsshell.engine.landscape.allocation import allocate_walk

@@ -43,8 +43,8 @@ def compress(
     save
         Write the measures of each layer at each place to FILE.csv or .json.
     """
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     names = where or ("here",)
     if len(names) > MOST_PLACES:
         raise CommandError(f"at most {MOST_PLACES} places at a time")

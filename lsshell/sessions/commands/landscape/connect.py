@@ -81,10 +81,11 @@ def connect(
     save
         Write what was measured at each point to FILE.csv or .json.
     """
+    from lsshell.engine.landscape.batch_norm import has_batch_norm
     from lsshell.engine.landscape.connectivity import connect as connect_points
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     engine = session.engine
     problem = engine.ready()
     first, second = named_place(session, a), named_place(session, b)
@@ -117,6 +118,8 @@ def connect(
     }
     values, figure = dict(checked), _figure(found, first.name, second.name, show)
     text = _text(found, first.name, second.name)
+    if has_batch_norm(problem):  # so the ends' losses are not those on record
+        text += "\nbatch norm by statistics taken anew at each point, the ends too"
     if save is not None:
         write_table(session, save, _rows(found))
         values["saved"], text = str(save), f"{text}\nwrote {save}"

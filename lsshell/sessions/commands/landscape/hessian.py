@@ -78,8 +78,8 @@ def hessian(
     """
     from lsshell.engine.landscape.hessian import HessianRequest, measure_hessian
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     positive(k=k, tolerance=tolerance)
     if k > MOST_EIGENVALUES:
         raise CommandError(f"--k {k}: at most {MOST_EIGENVALUES} at each end")

@@ -54,10 +54,11 @@ def interpolate(
     save
         Write all values to FILE.csv or .json.
     """
+    from lsshell.engine.landscape.batch_norm import has_batch_norm
     from lsshell.engine.landscape.interpolation import interpolate as follow
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     engine = session.engine
     found = follow(
         engine.ready(),
@@ -69,6 +70,8 @@ def interpolate(
         listen=engine.listen,
     )
     values, text = interpolation_values(found), _text(found)
+    if batch_norm == "recomputed" and has_batch_norm(engine.ready()):
+        text += "\nbatch norm by statistics taken anew at each point, the ends too"
     if save is not None:
         write_table(session, save, _rows(found))
         text += f"\nwrote {save}"

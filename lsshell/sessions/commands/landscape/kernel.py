@@ -63,8 +63,8 @@ def kernel(
     save
         Write the eigenvalues, or the measures along the path, to FILE.csv or .json.
     """
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     if not math.isfinite(minimum):
         raise CommandError("--minimum must be a number")
     from lsshell.engine.landscape.tangent_kernel import tangent_kernel

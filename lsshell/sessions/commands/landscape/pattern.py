@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lsshell.engine.vocabulary import Shape
 from lsshell.figures.figure import Figure, Surface
 from lsshell.sessions.errors import CommandError
-from lsshell.sessions.outputs import check_picture, check_table, write_picture, write_table
+from lsshell.sessions.outputs import (
+    check_picture,
+    check_table,
+    check_writable,
+    write_picture,
+    write_table,
+)
 from lsshell.sessions.places import as_file
 from lsshell.sessions.reply import Reply
 from lsshell.sessions.tables import number, table
@@ -87,15 +93,13 @@ def pattern(
     save_plane
         Write the plane (o, u, v, s and the picture) to FILE.safetensors.
     """
-    check_picture(out)
+    check_picture(session, out)
     if out is not None and out.suffix == ".txt":
         raise CommandError(f"--out {out}: four panels go into .png, .svg or .pdf")
-    check_table(save)
+    check_table(session, save)
     if save_plane is not None and save_plane.suffix != ".safetensors":
         raise CommandError(f"--save-plane {save_plane}: a plane ends in .safetensors")
-    for file in (out, save, save_plane):  # before the minutes, not after them
-        if file is not None and not session.replaying and not file.expanduser().parent.is_dir():
-            raise CommandError(f"{file} cannot be written: there is no folder {file.parent}")
+    check_writable(session, save_plane)
     from lsshell.engine.landscape import patterns
     from lsshell.engine.walk import INTERRUPTED
 

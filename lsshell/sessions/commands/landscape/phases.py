@@ -122,8 +122,8 @@ def phases(
     save
         Write the cells, with their phases, to FILE.csv or .json; --from reads the .csv.
     """
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     from lsshell.engine.landscape.phases import Thresholds, read_phases
 
     thresholds = Thresholds(sharp, barrier, similar)

@@ -60,8 +60,8 @@ def roughness(
     """
     from lsshell.engine.landscape.roughness import roughness as measure
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     engine = session.engine
     found = measure(
         engine.ready(),

@@ -70,8 +70,8 @@ def similarity(
     from lsshell.engine.landscape.similarity import layers_of
     from lsshell.engine.landscape.similarity import similarity as compare
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     engine = session.engine
     problem = engine.ready()
     if not places:

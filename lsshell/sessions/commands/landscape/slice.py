@@ -86,10 +86,11 @@ def slice_(
     save
         Write all values to FILE.csv or .json.
     """
+    from lsshell.engine.landscape.batch_norm import has_batch_norm
     from lsshell.engine.landscape.slice import take_slice
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     engine = session.engine
     if third is not None and toward is None:
         raise CommandError("--and takes a third point besides that of --toward")
@@ -113,6 +114,8 @@ def slice_(
     )
     values = slice_values(found)
     text = _text(found)
+    if batch_norm == "recomputed" and has_batch_norm(engine.ready()):
+        text += "\nbatch norm by statistics taken anew at each point: L* is of another loss"
     if save is not None:
         write_table(session, save, _rows(found))
         text += f"\nwrote {save}"

@@ -124,8 +124,8 @@ def topology(
     """
     from lsshell.engine.landscape import topology as engine_topology
 
-    check_picture(out)
-    check_table(save)
+    check_picture(session, out)
+    check_table(session, save)
     if level is not None and not math.isfinite(level):
         raise CommandError(f"--level {level:g}: a number is needed")
     asked = (a, toward, third, directions, dimensions, points, span, seed, batch_norm)
@@ -135,8 +135,8 @@ def topology(
         found = _saved(session, from_, on)
     else:
         found = _taken(
-            session, a or "here", toward, third, directions or "random", dimensions, points, span,
-            seed, batch_norm or "frozen", on,
+            session, "here" if a is None else a, toward, third, directions or "random", dimensions,
+            points, span, seed, batch_norm or "frozen", on,
         )  # fmt: skip
     level = found.level if level is None else level
     stop = session.engine.cancel.is_set
@@ -196,7 +196,7 @@ def _taken(
         directions=directions,
         toward=[named_place(session, where) for where in (toward, third) if where is not None],
         dimensions=dimensions,
-        points=points or (ON_A_LINE if line else ON_A_SIDE),
+        points=points if points is not None else ON_A_LINE if line else ON_A_SIDE,
         spans=None if span is None else parse_spans(span),
         seed=seed,
         batch_norm=batch_norm,
