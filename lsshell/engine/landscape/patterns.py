@@ -142,7 +142,7 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
     seed = engine.seed if request.seed is None else request.seed
     plane = _initial(engine, problem, seed)
     fit = _Fit(problem, plane, request, seed, engine.listen)
-    with visit(problem) as spent:
+    with visit(problem):
         with batch_statistics(problem):
             reason = fit.run()
         if reason == INTERRUPTED:
@@ -164,7 +164,7 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
         test,
         fit.steps,
         fit.epochs,
-        spent.gradients,
+        fit.gradients,
         fit.difference,
         reason,
         examples,
@@ -249,6 +249,7 @@ class _Fit:
     listen: Listener
     steps: int = 0
     epochs: int = 0
+    gradients: int = 0
     difference: float = 0.0
     _picture: list[list[float]] = field(default_factory=list)
 
@@ -313,7 +314,7 @@ class _Fit:
         self, x: Tensor, y: Tensor, draws: torch.Generator, tallies: dict[Kind, _Tally]
     ) -> None:
         """One step of Adam on one mini-batch and cells of both kinds; whole, or not at all."""
-        axes = self.plane.axes()
+        axes, began = self.plane.axes(), self.problem.gradients
         seen: list[tuple[Kind, Numbers, float, float]] = []
         for total in self.sums:
             total.zero_()
@@ -329,6 +330,7 @@ class _Fit:
             q.grad = gradient
         self.optimizer.step()
         self.steps += 1
+        self.gradients += self.problem.gradients - began  # none of an update that was cut short
         for kind, at, loss, right in seen:
             tally = tallies[kind]
             tally.losses += loss

@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lsshell.engine.events import Progress
+from lsshell.engine.landscape import patterns
 from lsshell.sessions.replay import replay
 from lsshell.sessions.session import Session
 from tests.sessions.conversation import results, say, talk
@@ -152,3 +153,24 @@ def test_a_batch_greater_than_any_number_of_examples_is_all_of_them(session):
     line = "pattern ring --size 4 --epochs 1 --examples 9 --padding 0 --batch"
     whole, huge = results(session, f"{line} 100000\n{line} {10**20}")
     assert whole == huge
+
+
+def test_stopped_between_two_cells_it_counts_whole_updates_and_replays(
+    session, tmp_path, monkeypatch
+):
+    calls, cell = [], patterns._Fit._cell
+
+    def stopping(*args):
+        calls.append(args)
+        if len(calls) == 40:  # 16 cells: in the middle of the third update
+            session.cancel()
+        return cell(*args)
+
+    monkeypatch.setattr(patterns._Fit, "_cell", stopping)
+    line = "pattern ring --size 4 --epochs 400 --batch 48 --examples 30 --padding 1 --clip 99"
+    (outcome,) = say(session, line)
+    assert (outcome.reply.values["steps"], outcome.reply.values["gradients"]) == (2, 32)
+    monkeypatch.undo()
+    session.close()
+    found = replay(tmp_path / "said", Session(tmp_path / "again"), check=True)
+    assert found.failed is None and found.difference is None
