@@ -135,7 +135,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The first n training examples of a random order, in batches."""
     order = torch.randperm(len(problem.x_train), generator=shuffle).to(problem.device)
-    for part in order[:n].split(batch):
+    for part in order[:n].split(min(batch, n)):
         yield problem.x_train[part], problem.y_train[part]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,19 +25,10 @@ def check_files(
     session: Session, out: Path | None, save: Path | None, *others: Path | None
 ) -> None:
     """Raises CommandError for what cannot be written: before the work, not after it."""
-    check_picture(out)
-    check_table(save)
-    for file in (out, save, *others):
-        if file is None or session.replaying:
-            continue
-        if not session.ranks.from_first(lambda file=file: _folder(file).is_dir()):
-            raise CommandError(f"{file} cannot be written: there is no folder {file.parent}")
-
-
-def _folder(file: Path) -> Path:
-    from lsshell.sessions.session import expanded
-
-    return expanded(file).parent
+    check_picture(session, out)
+    check_table(session, save)
+    for file in others:
+        check_writable(session, file)
 
 
 def with_files(
@@ -70,7 +62,7 @@ def write_picture(session: Session, out: Path, figures: Sequence[Figure]) -> Non
     """
     from lsshell.figures.files import write_figure, write_panels
 
-    check_picture(out)
+    check_picture(session, out)
     if len(figures) > 1 and out.suffix == ".txt":
         raise CommandError(f"--out {out}: several panels go into .png, .svg or .pdf")
     targets = [] if session.replaying else [session.writable(out)]
@@ -88,12 +80,15 @@ def write_picture(session: Session, out: Path, figures: Sequence[Figure]) -> Non
         raise CommandError(f"{out} cannot be written: {e.strerror}") from e
 
 
-def check_picture(out: Path | None) -> None:
-    """Raises CommandError for a file that is no picture: before the work, not after it."""
+def check_picture(session: Session, out: Path | None) -> None:
+    """Raises CommandError for a file that is no picture, or that cannot be written: before the
+    work, not after it.
+    """
     from lsshell.figures.files import FORMATS
 
     if out is not None and out.suffix not in FORMATS:
         raise CommandError(f"--out {out}: a figure ends in {', '.join(FORMATS)}")
+    check_writable(session, out)
 
 
 def write_table(
@@ -104,7 +99,7 @@ def write_table(
 
     Raises CommandError where it cannot be.
     """
-    check_table(file)
+    check_table(session, file)
     data = _WRITERS[file.suffix](rows)
     target = session.writable(file)
     try:
@@ -113,10 +108,41 @@ def write_table(
         raise CommandError(f"{file} cannot be written: {e.strerror}") from e
 
 
-def check_table(file: Path | None) -> None:
-    """Raises CommandError for a file that is no table: before the work, not after it."""
+def check_table(session: Session, file: Path | None) -> None:
+    """Raises CommandError for a file that is no table, or that cannot be written: before the work,
+    not after it.
+    """
     if file is not None and file.suffix not in _WRITERS:
         raise CommandError(f"--save {file}: a table ends in {', '.join(_WRITERS)}")
+    check_writable(session, file)
+
+
+def check_writable(session: Session, file: Path | None) -> None:
+    """Raises CommandError where a file cannot be made: its folder is not there, for one.
+
+    Of several ranks the first writes, so all take its word. A replay writes into its own folder.
+    """
+    if file is None or session.replaying:
+        return
+    why = session.ranks.from_first(lambda: _unwritable(file))
+    if why is not None:
+        raise CommandError(f"{file} cannot be written: {why}")
+
+
+def _unwritable(file: Path) -> str | None:
+    from lsshell.sessions.session import expanded
+
+    try:
+        target = expanded(file)
+        if target.is_dir():
+            return "it is a folder"
+        if not target.parent.is_dir():
+            return f"there is no folder {file.parent}"
+    except CommandError:
+        return f"there is no home folder {file.parts[0]}"
+    except OSError as e:  # a name too long, say
+        return e.strerror
+    return None if os.access(target.parent, os.W_OK) else f"{file.parent} may not be written to"
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -225,7 +225,7 @@ def _batches(
     problem: Problem, batch: int, source: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     order = torch.randperm(len(problem.x_train), generator=source).to(problem.device)
-    for part in order.split(batch):
+    for part in order.split(min(batch, len(order))):
         # Batch norm can normalise no single example.
         if len(part) > 1 or not _batch_norms(problem):
             yield problem.x_train[part], problem.y_train[part]

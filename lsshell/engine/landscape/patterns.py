@@ -143,7 +143,7 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
     seed = engine.seed if request.seed is None else request.seed
     plane = _initial(engine, problem, seed)
     fit = _Fit(problem, plane, request, seed, engine.listen)
-    with visit(problem) as spent:
+    with visit(problem):
         with batch_statistics(problem):
             reason = fit.run()
         if reason == INTERRUPTED:
@@ -155,7 +155,7 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
             scored = _score(problem, fit.plane, request, seed, engine.listen)
     up, right = _grid(request.mask, request.padding)
     train, test, examples = scored
-    return PatternResult(
+    result = PatternResult(
         request.mask,
         fit.plane,
         up,
@@ -165,11 +165,15 @@ def pattern(engine: Engine, request: PatternRequest) -> PatternResult:
         test,
         fit.steps,
         fit.epochs,
-        spent.gradients,
+        fit.gradients,
         fit.difference,
         reason,
         examples,
     )
+    loss, _ = result.mean("train", "light")
+    if not math.isfinite(loss):  # after the last update, which nothing saw
+        raise EngineError(f"diverged at update {fit.steps} (loss {loss}): lower --rate")
+    return result
 
 
 def _check(problem: Problem, request: PatternRequest) -> None:
@@ -246,6 +250,7 @@ class _Fit:
     listen: Listener
     steps: int = 0
     epochs: int = 0
+    gradients: int = 0
     difference: float = 0.0
     _picture: list[list[float]] = field(default_factory=list)
 
@@ -265,13 +270,14 @@ class _Fit:
         draws = generator(self.seed, "pattern cells")
         least = 2 if has_batch_norm(problem) else 1  # what a batch's statistics can be taken of
         n = len(problem.x_train)
-        each = sum(len(part) >= least for part in torch.arange(n).split(request.batch))
+        batch = min(request.batch, n)
+        each = sum(len(part) >= least for part in torch.arange(n).split(batch))
         total = each * request.epochs
         try:
             for _ in range(request.epochs):
                 tallies = {kind: _Tally() for kind in KINDS}
                 order = torch.randperm(n, generator=shuffle).to(problem.device)
-                for part in order.split(request.batch):
+                for part in order.split(batch):
                     if len(part) < least:
                         continue
                     if request.stop_after is not None and self.steps >= request.stop_after:
@@ -309,7 +315,7 @@ class _Fit:
         self, x: Tensor, y: Tensor, draws: torch.Generator, tallies: dict[Kind, _Tally]
     ) -> None:
         """One step of Adam on one mini-batch and cells of both kinds; whole, or not at all."""
-        axes = self.plane.axes()
+        axes, began = self.plane.axes(), self.problem.gradients
         seen: list[tuple[Kind, Numbers, float, float]] = []
         for total in self.sums:
             total.zero_()
@@ -325,6 +331,7 @@ class _Fit:
             q.grad = gradient
         self.optimizer.step()
         self.steps += 1
+        self.gradients += self.problem.gradients - began  # none of an update that was cut short
         for kind, at, loss, right in seen:
             tally = tallies[kind]
             tally.losses += loss

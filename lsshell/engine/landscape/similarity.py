@@ -377,8 +377,8 @@ def _ensemble(problem: Problem, outputs: Sequence[Tensor], y: Tensor) -> Ensembl
         logs = [o.to(problem.accumulate).log_softmax(1) for o in outputs]
         # The softmax of this is the average of theirs; in logarithms nothing is lost to rounding.
         average = torch.logsumexp(torch.stack(logs), 0)
-        rights = [float((z.argmax(1) == y).double().mean()) for z in (*logs, average)]
-        gain = 100.0 * (rights[-1] - math.fsum(rights[:-1]) / len(logs))
+        rights = [int((z.argmax(1) == y).sum()) for z in (*logs, average)]  # whole: 0 is 0
+        gain = 100.0 * (len(logs) * rights[-1] - sum(rights[:-1])) / (len(logs) * len(y))
     else:
         logs = [o.to(problem.accumulate) for o in outputs]
         average, gain = torch.stack(logs).mean(0), None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Progress
+from lsshell.engine.landscape.batch_norm import has_batch_norm
 from lsshell.engine.landscape.directions import (
     Projected,
     cosine,
@@ -107,7 +108,8 @@ def take_slice(
     directions (the session's).
 
     Batch-norm statistics are the origin's throughout ("frozen", as the walk has them) or taken
-    anew at every point. Li et al. 2018, "Visualizing the loss landscape of neural nets".
+    anew at every point; then L* is a level of another loss, and `level` None. Li et al. 2018,
+    "Visualizing the loss landscape of neural nets".
     """
     problem = engine.ready()
     origin = origin or find_place(engine)
@@ -146,6 +148,7 @@ def take_slice(
             loss = problem.loss(theta) if kind == "hessian" else 0.0
             spans = _default_spans(kind, projected, eigenvalues, loss, dimensions)
         axes = tuple(_axis(span, points) for span in _spans(spans, dimensions))
+        anew = batch_norm == "recomputed" and has_batch_norm(problem)
         listen = engine.listen
         values = evaluate(
             problem, theta, found, grid(*axes),
@@ -163,7 +166,7 @@ def take_slice(
         values={split: _shaped(v, len(axes)) for split, v in values.items()},
         centre=centre,
         cosine=cosine(found),
-        level=_level(engine, origin),
+        level=None if anew else _level(engine, origin),
         walk=tuple(kept),
         projected=projected,
         eigenvalues=eigenvalues,
@@ -197,7 +200,8 @@ def _spans(spans: Sequence[Span], dimensions: int) -> list[Span]:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise EngineError(f"--range {low:g}:{high:g}: two numbers, the lower first")
     if len(spans) not in (1, dimensions):
-        raise EngineError(f"--range has {len(spans)} parts and the slice one dimension")
+        has = "one dimension" if dimensions == 1 else "two dimensions"
+        raise EngineError(f"--range has {len(spans)} parts and the slice {has}")
     return [*spans] * dimensions if len(spans) < dimensions else [*spans]
 
 

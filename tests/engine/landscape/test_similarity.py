@@ -8,7 +8,14 @@ from torch import nn
 
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.landscape.places import Place
-from lsshell.engine.landscape.similarity import _inputs, cka, kernel_cka, layers_of, similarity
+from lsshell.engine.landscape.similarity import (
+    _ensemble,
+    _inputs,
+    cka,
+    kernel_cka,
+    layers_of,
+    similarity,
+)
 from lsshell.engine.problem import Problem
 from tests.engine.landscape.test_alignment import problem_of, shuffled
 from tests.engine.landscape.test_curves import normalised, state, two, unchanged
@@ -235,3 +242,11 @@ def test_what_cannot_be_compared_is_refused_and_it_stops_when_asked_to():
     with pytest.raises(Cancelled):
         similarity(problem, at)
     assert unchanged(problem, before)
+
+
+def test_three_networks_that_are_one_gain_exactly_nothing():
+    """12/31 is no mean of three of itself in floating point."""
+    outputs = torch.tensor([[1.0, 0.0, 0.0]]).expand(31, 3)
+    labels = torch.tensor([0] * 12 + [1] * 19)
+    problem = problem_of("mlp 5-4-3")
+    assert _ensemble(problem, [outputs] * 3, labels).gain == 0.0

@@ -77,6 +77,7 @@ def test_the_figure_is_of_the_last_named_with_a_line_for_each_layer_and_one_for_
         ("allocation --train --epochs 0", "--epochs must be above 0"),
         ("allocation --train --rate nan", "--rate must be above 0"),
         ("allocation --train --to 3", "--to"),
+        ("allocation --train --from ''", "no branch or step"),
         ("allocation --from 7 --to 3", "not on the way"),
         ("allocation --from 8", "two kept points"),
         ("allocation --to 99", "no step 99"),

@@ -153,3 +153,13 @@ def test_a_checkpoint_of_another_network_is_refused(walked, tmp_path):
     results(other, f"data iris\nmodel mlp 4-5-3\ntrain --epochs 1\nsave {tmp_path}/other")
     (outcome,) = say(walked, f"connect {tmp_path}/other.safetensors")
     assert "is not a checkpoint of this network" in outcome.failure.message
+
+
+def test_a_batch_greater_than_any_number_of_examples_is_all_of_them(walked):
+    whole, huge = results(
+        walked,
+        "\n".join(
+            f"connect start --epochs 1 --points 3 --batch {batch}" for batch in (120, 10**20)
+        ),
+    )
+    assert whole == huge

@@ -108,6 +108,7 @@ def test_ends_of_sessions_are_correlated_with_what_is_on_record(tmp_path):
         ("correlate --out x.exe", "a figure ends in"),
         ("correlate --save x.exe", "a table ends in"),
         ("correlate --with loss", "--with"),
+        ("correlate --measures test-loss", "what measures are correlated with"),
         ("correlate --sessions nowhere", "no folder nowhere"),
     ],
 )

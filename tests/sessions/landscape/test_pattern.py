@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lsshell.engine.events import Progress
+from lsshell.engine.landscape import patterns
 from lsshell.sessions.replay import replay
 from lsshell.sessions.session import Session
 from tests.sessions.conversation import results, say, talk
@@ -127,6 +128,7 @@ def test_stopped_it_scores_what_there_is_and_replays(session, tmp_path):
         ("pattern --size 100000", "from 2 to 256"),
         ("pattern --epochs 0", "--epochs must be at least 1"),
         ("pattern --rate nan", "--rate must be"),
+        ("pattern --epochs 1 --rate 1e30 --examples 9", "lower --rate"),
         ("pattern --out a.gif", "a figure ends in"),
         ("pattern --out a.txt", "four panels go into"),
         ("pattern --out none/a.png", "there is no folder none"),
@@ -146,3 +148,30 @@ def test_what_it_needs_is_asked_for(tmp_path):
     (outcome,) = say(session, "pattern")
     assert "no data yet" in str(outcome.failure)
     session.close()
+
+
+def test_a_batch_greater_than_any_number_of_examples_is_all_of_them(session):
+    line = "pattern ring --size 4 --epochs 1 --examples 9 --padding 0 --batch"
+    whole, huge = results(session, f"{line} 100000\n{line} {10**20}")
+    assert whole == huge
+
+
+def test_stopped_between_two_cells_it_counts_whole_updates_and_replays(
+    session, tmp_path, monkeypatch
+):
+    calls, cell = [], patterns._Fit._cell
+
+    def stopping(*args):
+        calls.append(args)
+        if len(calls) == 40:  # 16 cells: in the middle of the third update
+            session.cancel()
+        return cell(*args)
+
+    monkeypatch.setattr(patterns._Fit, "_cell", stopping)
+    line = "pattern ring --size 4 --epochs 400 --batch 48 --examples 30 --padding 1 --clip 99"
+    (outcome,) = say(session, line)
+    assert (outcome.reply.values["steps"], outcome.reply.values["gradients"]) == (2, 32)
+    monkeypatch.undo()
+    session.close()
+    found = replay(tmp_path / "said", Session(tmp_path / "again"), check=True)
+    assert found.failed is None and found.difference is None

@@ -117,7 +117,7 @@ def test_regression_has_a_map_of_its_loss_and_none_of_accuracy(tmp_path):
         ("slice --range 0", "lower first"),
         ("slice --range nan", "two numbers"),
         ("slice --range 1:x", "expected a number"),
-        ("slice --range 1,2,3", "parts"),
+        ("slice --range 1,2,3", "3 parts and the slice two dimensions"),
         ("slice --and start", "--toward"),
         ("slice --toward start", "itself"),
         ("slice --toward init --dimensions 2", "--and"),
@@ -133,4 +133,27 @@ def test_what_cannot_be_is_refused_in_words(tmp_path, line, words):
     session = talk(None, SETUP, record=False)
     failure = say(session, line)[0].failure
     assert failure is not None and words in failure.message
+    session.close()
+
+
+def test_a_level_is_not_compared_with_losses_by_other_batch_norm_statistics():
+    setup = SETUP.replace("model mlp 4-8-3", "model mlp-bn 4-8-3")
+    session = talk(None, setup + "walk --steps 3", record=False)
+    frozen, anew = (
+        say(session, f"slice --points 3{bn}")[0].reply for bn in ("", " --batch-norm recomputed")
+    )
+    level = session.engine.level_set
+    assert frozen.values["train"]["centre"] == pytest.approx(level.level, abs=level.tolerance)
+    assert frozen.values["level"] == level.level
+    assert frozen.figure.surface.contours == (("L*", level.level),)
+    assert abs(anew.values["train"]["centre"] - level.level) > level.tolerance
+    assert anew.values["level"] is anew.values["under_level"] is None
+    assert not anew.figure.surface.contours
+    assert "statistics taken anew" in anew.text
+    for line in ("connect start --epochs 1 --points 3", "interpolate start --points 3"):
+        assert "statistics taken anew" in say(session, line)[0].reply.text
+    session.close()
+    session = talk(None, SETUP, record=False)  # without batch norm nothing is taken anew
+    plain = say(session, "slice --points 3 --batch-norm recomputed")[0].reply
+    assert plain.values["level"] is not None and "anew" not in plain.text
     session.close()

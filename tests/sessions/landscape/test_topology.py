@@ -145,6 +145,7 @@ def test_diagrams_and_trees_are_drawn(wells, tmp_path):
         ("topology --from {wells} --save x.txt", "a table ends in"),
         ("topology --from {wells} --out x.doc", "a figure ends in"),
         ("topology --points 1", "--points"),
+        ("topology --points 0", "--points"),
         ("topology --and start", "--and"),
         ("topology start --toward end --range 0.2:0.8", "outside 0.2:0.8"),
         ("topology --range 1e38 --points 5", "NaN or infinite"),

@@ -100,7 +100,7 @@ def allocation(
     if train:
         from lsshell.engine.landscape.allocation import allocate_training
 
-        place = named_place(session, first or "here")
+        place = named_place(session, "here" if first is None else first)
         found = allocate_training(problem, place, **options, **given, seed=engine.seed)
     else:
         from lsshell.engine.landscape.allocation import allocate_walk

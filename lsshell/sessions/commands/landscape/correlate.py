@@ -65,6 +65,8 @@ def correlate(
     from lsshell.engine.landscape.scalars import find_scalars
 
     check_files(session, out, save)
+    if measures is not None and measures.strip() == target:
+        raise CommandError(f"--measures {measures}: that is what measures are correlated with")
     if sessions:
         found = _across(session, sessions, measures, target)
         title = f"rank correlation with {_words(target)} across {len(found.table.places)} sessions"

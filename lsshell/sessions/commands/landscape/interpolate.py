@@ -54,6 +54,7 @@ def interpolate(
     save
         Write all values to FILE.csv or .json.
     """
+    from lsshell.engine.landscape.batch_norm import has_batch_norm
     from lsshell.engine.landscape.interpolation import interpolate as follow
 
     check_files(session, out, save)
@@ -67,7 +68,10 @@ def interpolate(
         batch_norm=batch_norm,
         listen=engine.listen,
     )
-    reply = Reply(interpolation_values(found), _text(found), figure=interpolation_figure(found))
+    text = _text(found)
+    if batch_norm == "recomputed" and has_batch_norm(engine.ready()):
+        text += "\nbatch norm by statistics taken anew at each point, the ends too"
+    reply = Reply(interpolation_values(found), text, figure=interpolation_figure(found))
     return with_files(session, reply, out, save, lambda: _rows(found))
 
 

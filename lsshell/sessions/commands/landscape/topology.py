@@ -133,8 +133,8 @@ def topology(
         found = _saved(session, from_, on)
     else:
         found = _taken(
-            session, a or "here", toward, third, directions or "random", dimensions, points, span,
-            seed, batch_norm or "frozen", on,
+            session, "here" if a is None else a, toward, third, directions or "random", dimensions,
+            points, span, seed, batch_norm or "frozen", on,
         )  # fmt: skip
     level = found.level if level is None else level
     stop = session.engine.cancel.is_set
