@@ -54,6 +54,7 @@ benchmark: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/walkers.py
 	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/app.py
+	$(VENV)/bin/python benchmarks/landscape.py  # beside other programs where they are installed
 
 pictures: $(VENV)/installed
 	$(VENV)/bin/python docs/screenshots.py

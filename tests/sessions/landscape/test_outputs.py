@@ -48,17 +48,6 @@ def test_files_are_named_in_the_result_and_not_compared(session, name, tmp_path)
     json.loads((tmp_path / "a.json").read_text())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("option", ["--out {}/none/a.svg", "--save {}/none/a.csv"])
-def test_a_folder_that_is_not_there_is_told_of_before_the_work(session, name, option, tmp_path):
-    heard, session.engine.listen = session.engine.listen, lambda event: pytest.fail(str(event))
-    try:
-        (outcome,) = say(session, f"{name} {COMMANDS[name]} {option.format(tmp_path)}")
-    finally:
-        session.engine.listen = heard
-    assert "there is no folder" in outcome.failure.message
-
-
 def test_what_is_no_number_is_empty_in_json(session, tmp_path):
     write_table(session, tmp_path / "t.json", [{"a": math.nan, "b": math.inf, "c": 1.5}])
 
