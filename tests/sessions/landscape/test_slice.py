@@ -62,7 +62,7 @@ def test_the_plane_of_the_walk_shows_it_beside_the_level_set(tmp_path):
 
 def test_every_value_is_written_in_the_order_of_the_grid(tmp_path):
     session = talk(tmp_path / "said", WALKED)
-    results(
+    (flat, _) = results(
         session,
         f"slice --points 3 --range -1:1,0:2 --on both --save {tmp_path}/s.csv"
         f" --out {tmp_path}/s.svg\n"
@@ -72,6 +72,10 @@ def test_every_value_is_written_in_the_order_of_the_grid(tmp_path):
     assert [(float(r["a"]), float(r["b"])) for r in rows] == [
         (a, b) for a in (-1, 0, 1) for b in (0, 1, 2)
     ]
+    accuracies = [float(row["test_accuracy"]) for row in rows]
+    told = flat["test"]["accuracy"]
+    assert (told["minimum"], told["maximum"]) == (min(accuracies), max(accuracies))
+    assert told["centre"] == accuracies[3]
     engine = session.engine
     found = take_slice(engine, points=3, spans=[(-1, 1), (0, 2)])
     theta = engine.problem_theta() - found.directions[0] + 2 * found.directions[1]

@@ -221,7 +221,8 @@ def _by_threshold(found: PhaseTable, thresholds: Thresholds) -> dict[str, list[A
 
 def _words(values: dict[str, Any]) -> str:
     best, load, temperature = values["best"], values["load"], values["temperature"]
-    first = f"{values['cells']} cells, {values['connected']} with |mc| < 1 %"
+    cells = f"{values['cells']} cell{'s' * (values['cells'] != 1)}"
+    first = f"{cells}, {values['connected']} with |mc| < 1 %"
     if best is not None:
         first += (
             f"; best test accuracy {best['test_accuracy_pct']:.2f} % at {load} {best[load]:g},"

@@ -163,10 +163,17 @@ def _split_values(found: Slice, split: Split) -> dict[str, Any]:
     centre = found.centre[split]
     least, at = found.extreme(split)
     most, there = found.extreme(split, greatest=True)
-    rate = centre.accuracy
+    rate, rates = centre.accuracy, found.values[split].accuracy
+    accuracy = None
+    if rate is not None and rates is not None:
+        accuracy = {
+            "centre": float(rate[0]),
+            "minimum": float(rates.min()),
+            "maximum": float(rates.max()),
+        }
     return {
         "centre": float(centre.loss[0]),
-        "accuracy": None if rate is None else float(rate[0]),
+        "accuracy": accuracy,
         "minimum": least,
         "minimum_at": list(at),
         "maximum": most,
@@ -187,6 +194,9 @@ def _text(found: Slice) -> str:
                 f"{number(v['maximum'], 5)} at {_place(v['maximum_at'])}",
             ]
         )
+        if v["accuracy"] is not None:
+            shares = [f"{100 * v['accuracy'][k]:.2f} %" for k in ("centre", "minimum", "maximum")]
+            rows.append([f"{_NAMES[split]} accuracy", *shares])
     lines = [table(["", f"at {found.origin.name}", "least", "greatest"], rows)]
     size = " × ".join(str(len(axis)) for axis in found.axes)
     about = f"{size} points; axes: {', '.join(found.names)}"
