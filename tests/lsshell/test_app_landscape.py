@@ -140,10 +140,11 @@ def drawing(app: Driven) -> str:
 
 
 async def drawn(app: Driven) -> None:
-    """Waits for the picture of the figure at hand in the size that it has now."""
-    view = screen(app).query_one(FigureView)
+    """Waits until there is a figure, and its picture in the size that it has now."""
+    view, pane = screen(app).query_one(FigureView), screen(app).pane
     await app.settle()
-    await app.until(lambda: view.drawn == (screen(app).pane.figure, *view.content_size), "drawing")
+    await app.until(lambda: pane.figure is not None and view.content_size.area, "a figure")
+    await app.until(lambda: view.drawn == (pane.figure, *view.content_size), "drawing")
 
 
 async def choose(app: Driven, name: str = "survey") -> None:
