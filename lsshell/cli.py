@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
 from lsshell import __version__
+from lsshell.ending import end
 from lsshell.engine.ranks import ALONE, Ranks
 from lsshell.engine.suggestions import did_you_mean
 
@@ -55,7 +56,7 @@ def main() -> None:
 
     if started():
         run_rank(sys.argv[1:], run_cli)
-    sys.exit(run_cli(sys.argv[1:]))
+    end(run_cli(sys.argv[1:]))
 
 
 def run_cli(words: list[str], ranks: Ranks = ALONE) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from lsshell.ending import end
+
 
 def main() -> None:
     """Exits with the code that the README documents."""
@@ -13,7 +15,7 @@ def main() -> None:
         from lsshell.launch import launch, refusal
 
         if refusal() is None:  # the quick way to the first frame: no parser of arguments
-            sys.exit(launch())
+            end(launch())
     from lsshell.cli import main as command_line
 
     command_line()

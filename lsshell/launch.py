@@ -30,7 +30,7 @@ def launch(
 
     `folder`: where the session is written; `lines`: what is executed first; `assignments`:
     NAME=VALUE. However the app ends, the worker is stopped at a valid point and the session
-    closed.
+    closed; in a step of many seconds the thread may still run (`ending.end`).
     """
     from lsshell.app import LsshellApp
 
@@ -46,8 +46,6 @@ def launch(
         if closed:
             words = shlex.quote(closed)
             _say(f"session in {closed}; `lsshell resume {words}` goes on with it")
-    if app.worker.alive:  # in a step of many seconds: what it has recorded is on disk
-        os._exit(app.return_code or 0)
     if app.crash:
         _say(f"the app has failed; no step is lost. {_kept(app.crash, closed)}")
     return app.return_code or 0

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from lsshell.ending import Background
+
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
     from lsshell.engine.path import Path
@@ -28,7 +30,7 @@ class Projector:
         self._growing: GrowingProjection | None = None
         self._wanted: tuple[Engine, Traversal, bool] | None = None
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="projector", daemon=True).start()
+        Background(self._run, "projector").start()
 
     def want(self, engine: Engine, traversal: Traversal, *, walking: bool) -> None:
         """Asks for the projection of these points; an older wish that waits is forgotten."""

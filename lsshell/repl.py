@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shlex
-import threading
 from collections.abc import Iterable
 
 from prompt_toolkit import PromptSession
@@ -20,6 +19,7 @@ from prompt_toolkit.styles import Style
 
 from lsshell import __version__
 from lsshell.completion import complete
+from lsshell.ending import Background
 from lsshell.interrupts import Interrupts
 from lsshell.printing import Printer, wants_colour
 from lsshell.sessions.commands import VOCABULARY
@@ -92,7 +92,7 @@ class Repl:
 
     def run(self) -> int:
         """Until quit or Ctrl-D; returns the exit code."""
-        threading.Thread(target=_import_engine, daemon=True).start()
+        Background(_import_engine, "import").start()
         read = input if os.environ.get("TERM") == "dumb" else self._prompt().prompt
         self.printer.out.write(f"lsshell {__version__}; `help` lists the commands, Ctrl-D leaves\n")
         try:

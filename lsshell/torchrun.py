@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsshell.ending import end_at_once
 from lsshell.engine.errors import RanksError
 from lsshell.sessions.errors import SessionError
 
@@ -44,9 +45,8 @@ def run_rank(words: list[str], command_line: Callable[[list[str], Ranks], int]) 
         sys.stderr.write(f"lsshell: {e}\n")
     if rank != 0 and ranks is not None and ranks.lost:
         loud.write(f"lsshell: rank {rank} ends: {ranks.lost}\n")
-    for stream in (sys.stdout, sys.stderr, loud):
-        stream.flush()
-    os._exit(code)  # the process group's own ending waits for ranks that may be gone
+        loud.flush()
+    end_at_once(code)  # the process group's own ending waits for ranks that may be gone
 
 
 def _refuse(words: list[str]) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsshell.ending import Background
+
 if TYPE_CHECKING:
     from lsshell.engine.events import Event, Pictured, Progress
     from lsshell.sessions.replay import Compared
@@ -95,7 +97,7 @@ class Worker:
         self._group = 0
         self._number = 0
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = Background(self._run, "engine")
 
     # -- from the screen ---------------------------------------------------------------------
 
@@ -213,11 +215,6 @@ class Worker:
         """Nothing under way and nothing waiting."""
         with self._changed:
             return self.running is None and not self._queue and not self._slipped
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread still runs."""
-        return self._thread.is_alive()
 
     def close(self, timeout: float = 10.0) -> str:
         """Stops at a valid point and closes the session; the folder it is in, or nothing."""

@@ -137,4 +137,6 @@ def the_session(folder: Path) -> Path:
 
 
 def points(session: Path) -> list[dict]:
-    return [json.loads(line) for line in (session / "steps.jsonl").read_text().splitlines()]
+    """Those that are written to their end; another may be under way."""
+    written = (session / "steps.jsonl").read_text().split("\n")
+    return [json.loads(line) for line in written[:-1]]
