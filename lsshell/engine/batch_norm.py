@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lsshell.engine.problem import Problem
+from lsshell.engine.errors import EngineError
+from lsshell.engine.problem import Problem, chunk_sizes
+
+# The statistics at another θ: those the network has, or taken anew there.
+BatchNorm = Literal["frozen", "recomputed"]
 
 
 def has_batch_norm(problem: Problem) -> bool:
     """Whether the network normalises by running statistics."""
     return bool(_layers(problem))
+
+
+def taken_anew(problem: Problem, batch_norm: BatchNorm) -> bool:
+    """Whether there are statistics, and they are to be recomputed at each θ."""
+    return batch_norm == "recomputed" and has_batch_norm(problem)
+
+
+def batch_norm_layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Those that normalise by batches, with running statistics or without."""
+    modules = problem.network.modules()
+    return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def recompute_statistics(problem: Problem, theta: Tensor) -> None:
@@ -22,11 +38,14 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
     Each layer's are the plain averages over the chunks of `Problem.chunk` examples, with the layers
     before it normalised by their chunk's own: what a pass in training mode gives with
     momentum 1/k at the k-th chunk (Garipov et al. 2018, `update_bn`). Within `places.visit` the
-    network has its own statistics back afterwards.
+    network has its own statistics back afterwards. Raises EngineError with one example.
     """
     layers = _layers(problem)
     if not layers:
         return
+    n = len(problem.x_train)
+    if n < 2:
+        raise EngineError("batch-norm statistics cannot be taken of a single training example")
     problem.unless_cancelled()
     problem.place(theta)
     momenta = [layer.momentum for layer in layers]
@@ -36,7 +55,7 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
             layer.momentum = None  # a plain average
             layer.train()
         with torch.no_grad():
-            for x in problem.x_train.split(problem.chunk):
+            for x in problem.x_train.split(chunk_sizes(n, max(2, problem.chunk))):
                 problem.network(x)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
@@ -67,8 +86,4 @@ def batch_statistics(problem: Problem) -> Iterator[None]:
 
 
 def _layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [
-        m
-        for m in problem.network.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
-    ]
+    return [layer for layer in batch_norm_layers(problem) if layer.track_running_stats]

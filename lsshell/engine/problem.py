@@ -23,6 +23,15 @@ Split = Literal["train", "test"]
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
+def chunk_sizes(n: int, chunk: int) -> list[int]:
+    """n examples in slices of `chunk`; a single one left over goes with those before it, since
+    batch norm can normalise no single example."""
+    sizes = [min(chunk, n - k) for k in range(0, n, chunk)]
+    if len(sizes) > 1 and sizes[-1] == 1 < chunk:
+        sizes[-2:] = [chunk + 1]
+    return sizes
+
+
 @dataclass(frozen=True)
 class Slot:
     """Where one tensor of the network lives in θ: θ[offset : offset + size] viewed as `shape`."""
@@ -234,10 +243,9 @@ class Problem:
     # -- loss and its derivatives ------------------------------------------------------------
 
     def chunks(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) in slices of at most `chunk` examples; nothing where there are none."""
-        if not len(x):
-            return iter(())
-        return zip(x.split(self.chunk), y.split(self.chunk), strict=True)
+        """(inputs, targets) in slices of `chunk_sizes`; nothing where there are none."""
+        sizes = chunk_sizes(len(x), self.chunk)
+        return zip(x.split(sizes), y.split(sizes), strict=True)
 
     def loss_sum(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Σ over the examples given of the per-example loss, formed in `accumulate` precision."""
@@ -297,8 +305,8 @@ class Problem:
     def _train_gradient(self) -> tuple[Tensor]:
         if self._unseen:  # at the first gradient, so that what is only loaded costs nothing
             self._unseen = False
-            chunks = -(-len(self.x_part) // self.chunk)
-            self._captured = capture(self._add_gradient, self._gradient, self.device, chunks)
+            chunks = chunk_sizes(len(self.x_part), self.chunk)
+            self._captured = capture(self._add_gradient, self._gradient, self.device, len(chunks))
         return (self._add_gradient() if self._captured is None else self._captured(),)
 
     def _test_gradient(self) -> tuple[Tensor]:

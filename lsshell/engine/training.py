@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lsshell.engine.errors import Cancelled, DivergedError
+from lsshell.engine.batch_norm import batch_norm_layers
+from lsshell.engine.errors import Cancelled, DivergedError, EngineError
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
 
@@ -90,13 +91,15 @@ def train(
             torch.manual_seed(shuffle.initial_seed() % 2**63)
             for epoch in range(1, epochs + 1):
                 total.zero_()  # summed on the device: no waiting for it within an epoch
+                seen = 0
                 if descent is not None and epoch == round(descent.drop_at * epochs) + 1:
                     optimizer.param_groups[0]["lr"] = 0.1 * rate
-                for x, y in _batches(problem, n, batch, shuffle):
+                for x, y in batches(problem, n, batch, shuffle):
                     total += _update(problem, optimizer, flat, x, y, penalty, penalised)
+                    seen += len(x)
                     if on_update is not None:
                         on_update()
-                mean = float(total) / n
+                mean = float(total) / seen
                 mean = problem.ranks.from_first(lambda mean=mean: mean)
                 whole = (epoch, _state(problem))
                 on_epoch(epoch, mean)
@@ -130,13 +133,32 @@ def _state(problem: Problem) -> dict[str, Tensor]:
     return {name: t.clone() for name, t in problem.state(problem.theta).items()}
 
 
-def _batches(
+def batches(
     problem: Problem, n: int, batch: int, shuffle: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first n training examples of a random order, in batches."""
+    """The first n training examples of a random order, drawn from `shuffle`, in batches.
+
+    Batch norm can normalise no single example: with it, one that is left over is left out of this
+    epoch. Raises EngineError where all would be.
+    """
+    sizes = _batch_sizes(problem, n, batch)
     order = torch.randperm(len(problem.x_train), generator=shuffle).to(problem.device)
-    for part in order[:n].split(min(batch, n)):
+    for part in order[: sum(sizes)].split(sizes):
         yield problem.x_train[part], problem.y_train[part]
+
+
+def count_batches(problem: Problem, n: int, batch: int) -> int:
+    """How many mini-batches an epoch has; raises what `batches` does."""
+    return len(_batch_sizes(problem, n, batch))
+
+
+def _batch_sizes(problem: Problem, n: int, batch: int) -> list[int]:
+    least = 2 if batch_norm_layers(problem) else 1
+    sizes = [min(batch, n - k) for k in range(0, n, batch)]
+    sizes = [size for size in sizes if size >= least]
+    if not sizes:
+        raise EngineError(f"batch norm needs at least two examples in a batch, not {min(batch, n)}")
+    return sizes
 
 
 def _update(

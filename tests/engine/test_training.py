@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from lsshell.engine.errors import DivergedError
+from lsshell.engine.batch_norm import recompute_statistics
+from lsshell.engine.errors import DivergedError, EngineError
 from lsshell.engine.networks import build_network
-from lsshell.engine.problem import Problem
-from lsshell.engine.training import Descent, train
+from lsshell.engine.problem import Problem, chunk_sizes
+from lsshell.engine.training import Descent, count_batches, train
 from tests.engine.small import blobs
 
 
@@ -66,3 +67,50 @@ def test_training_that_runs_away_says_so_and_leaves_the_parameters():
     with pytest.raises(DivergedError, match="diverged at epoch"):
         descend(p, before, epochs=50, rate=1e30, batch=4, penalty=1.0, descent=Descent())
     assert torch.equal(p.theta, before)
+
+
+# -- batch norm can normalise no single example ----------------------------------------------------
+
+
+def with_batch_norm(chunk=None):
+    data = blobs(n=13)
+    network = build_network(("mlp-bn", "5-4-3"), data, seed=1)
+    return Problem(network, data, dtype=torch.float64, chunk=chunk)
+
+
+def test_a_single_example_left_over_is_left_out_with_batch_norm_alone():
+    counted = {}
+    for p in (problem(), with_batch_norm()):
+        steps = []
+        train(p, p.theta.clone(), epochs=2, batch=6, seed=0, on_update=lambda s=steps: s.append(1))
+        counted[p.network] = len(steps)
+        assert len(steps) == 2 * count_batches(p, 13, 6)
+    assert list(counted.values()) == [6, 4]
+
+
+def test_batches_of_one_example_are_refused_with_batch_norm():
+    p = with_batch_norm()
+    start = p.theta.clone()
+    with pytest.raises(EngineError, match="at least two examples in a batch, not 1"):
+        train(p, start, epochs=1, batch=1)
+    assert torch.equal(p.theta, start)
+    assert not p.network.training
+
+
+@pytest.mark.parametrize(
+    ("n", "chunk", "sizes"),
+    [(0, 4, []), (1, 4, [1]), (4, 4, [4]), (5, 4, [5]), (6, 4, [4, 2]), (9, 4, [4, 5]),
+     (3, 1, [1, 1, 1])],
+)  # fmt: skip
+def test_no_chunk_is_a_single_example_that_is_left_over(n, chunk, sizes):
+    assert chunk_sizes(n, chunk) == sizes
+
+
+@pytest.mark.parametrize("chunk", [12, 1])
+def test_statistics_are_taken_of_all_examples_in_chunks_that_would_leave_one_alone(chunk):
+    p = with_batch_norm(chunk)
+    recompute_statistics(p, p.theta)
+    flatten, linear, layer = list(p.network)[:3]
+    parts = linear(flatten(p.x_train)).split(chunk_sizes(13, max(chunk, 2)))
+    mean = torch.stack([part.mean(0) for part in parts]).mean(0)
+    assert torch.allclose(layer.running_mean, mean, rtol=1e-10)

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsshell.engine.batch_norm import batch_statistics, has_batch_norm
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
-from lsshell.engine.landscape.batch_norm import batch_statistics, has_batch_norm
 from lsshell.engine.landscape.places import Place, set_buffers, visit
-from lsshell.engine.problem import Problem, Slot
-from lsshell.engine.training import TrainingResult, train
+from lsshell.engine.problem import Problem, Slot, chunk_sizes
+from lsshell.engine.training import TrainingResult, count_batches, train
 from lsshell.engine.vectors import float64
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ def allocate_training(
     """
     if every < 1:
         raise EngineError("--every must be at least 1")
-    _refuse_single_examples(problem, batch)
-    updates = epochs * -(-len(problem.x_train) // batch)
+    _refuse_single_examples(problem)
+    updates = epochs * count_batches(problem, len(problem.x_train), batch)
     segments = -(-updates // every)
     quantities = make_quantities(problem, of, regularizers)
     thin = max(1, -(-segments // MOST_STATIONS))
@@ -230,19 +230,15 @@ def allocate_training(
     return allocator.result(spent.gradients, tuple(notes), result)
 
 
-def _refuse_single_examples(problem: Problem, batch: int) -> None:
+def _refuse_single_examples(problem: Problem) -> None:
     """Batch norm by the statistics of one example alone means nothing, or fails."""
-    if not has_batch_norm(problem):
-        return
-    n = len(problem.x_train)
-    parts = [(n, batch, "--batch")]
-    parts += [(m, problem.chunk, "`data … --chunk`") for m in (n, len(problem.x_test))]
-    for count, size, option in parts:
-        if count % size == 1 or size == 1:
-            raise EngineError(
-                f"batch norm needs more than one example: {count} in parts of {size} leave one"
-                f" alone; choose another {option}"
-            )
+    parts = [size for n in (len(problem.x_train), len(problem.x_test))
+             for size in chunk_sizes(n, problem.chunk)]  # fmt: skip
+    if has_batch_norm(problem) and min(parts) < 2:
+        raise EngineError(
+            "batch norm needs more than one example at a time: of the training set, of the test"
+            " set and in `data … --chunk`"
+        )
 
 
 def make_quantities(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lsshell.engine.batch_norm import batch_norm_layers, batch_statistics
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.networks import initialise
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
+from lsshell.engine.training import batches
 from lsshell.engine.vectors import norm
 
 CurveKind = Literal["bezier", "chain"]
@@ -112,7 +113,8 @@ def train_curve(
     with visit(problem) as spent:
         points = (a, *_begin(problem, a, b, bends, init, perturbation, seed), b)
         curve = Curve(kind, points)
-        loss = _descend(problem, curve, epochs, rate, batch, weight_decay, seed, listen)
+        with batch_statistics(problem):
+            loss = _descend(problem, curve, epochs, rate, batch, weight_decay, seed, listen)
     return Curve(kind, points, epochs, spent.gradients, loss)
 
 
@@ -154,7 +156,7 @@ def _begin(
         if init == "random":
             problem.place(bend)  # what `initialise` does not know stays on the line
             initialise(problem.network, source)
-            for layer in _batch_norms(problem):
+            for layer in batch_norm_layers(problem):
                 if layer.affine:
                     with torch.no_grad():
                         layer.weight.copy_(torch.rand(layer.weight.shape, generator=source))
@@ -184,12 +186,10 @@ def _descend(
     source = generator(seed, "curve")
     n, mean = len(problem.x_train), math.nan
     total = torch.zeros((), device=problem.device, dtype=problem.accumulate)
-    for layer in _batch_norms(problem):
-        layer.train()
     for epoch in range(1, epochs + 1):
         step, seen = rate * _schedule(epoch / epochs), 0
         total.zero_()  # summed on the device: no waiting for it within an epoch
-        for x, y in _batches(problem, batch, source):
+        for x, y in batches(problem, n, batch, source):
             t = float(torch.rand((), generator=source, dtype=torch.float64))
             gradient = problem.begin_gradient()
             curve.at(t, out=problem.theta)
@@ -219,18 +219,3 @@ def _schedule(done: float) -> float:
     if done <= 0.5:
         return 1.0
     return 1.0 - 0.99 * (done - 0.5) / 0.4 if done <= 0.9 else 0.01
-
-
-def _batches(
-    problem: Problem, batch: int, source: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    order = torch.randperm(len(problem.x_train), generator=source).to(problem.device)
-    for part in order.split(min(batch, len(order))):
-        # Batch norm can normalise no single example.
-        if len(part) > 1 or not _batch_norms(problem):
-            yield problem.x_train[part], problem.y_train[part]
-
-
-def _batch_norms(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:
-    modules = problem.network.modules()
-    return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]

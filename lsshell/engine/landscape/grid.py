@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from lsshell.engine.batch_norm import BatchNorm, recompute_statistics, taken_anew
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
-from lsshell.engine.landscape.batch_norm import has_batch_norm, recompute_statistics
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.stacked.problem import why_not_stacked
-
-BatchNorm = Literal["frozen", "recomputed"]
 
 # What one pass holds of the widest layer: the second cache of a processor, a share of a GPU.
 CPU_BYTES, GPU_BYTES = 4 << 20, 1 << 30
@@ -67,7 +64,7 @@ def evaluate(
     most = torch.finfo(problem.dtype).max
     if not bool((coefficients.abs() <= most).all()):
         raise EngineError(f"a coefficient that is above {most:.3g} or no number: a smaller --range")
-    recomputed = batch_norm == "recomputed" and has_batch_norm(problem)
+    recomputed = taken_anew(problem, batch_norm)
     if stacked is None:
         small = len(problem.x_part) * problem.p <= SMALL
         several = small or problem.device.type != "cpu"

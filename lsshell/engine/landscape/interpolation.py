@@ -10,13 +10,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lsshell.engine.batch_norm import BatchNorm, recompute_statistics, taken_anew
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
-from lsshell.engine.landscape.batch_norm import has_batch_norm, recompute_statistics
 from lsshell.engine.landscape.chord import over_chord
 from lsshell.engine.landscape.directions import point_directions
 from lsshell.engine.landscape.gauss_length import gauss_length, output_turning
-from lsshell.engine.landscape.grid import BatchNorm, Values, evaluate
+from lsshell.engine.landscape.grid import Values, evaluate
 from lsshell.engine.landscape.places import Place, visit
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.vectors import norm
@@ -206,7 +206,7 @@ def _gauss(
     listen: Listener,
 ) -> tuple[Tensor | None, str]:
     x = problem.x_test[:TURNED]
-    anew = batch_norm == "recomputed" and has_batch_norm(problem)
+    anew = taken_anew(problem, batch_norm)
     rates = []
     for k, alpha in enumerate(alphas):
         if anew:

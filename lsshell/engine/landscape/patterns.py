@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsshell.engine.errors import Cancelled, EngineError
-from lsshell.engine.events import Listener, Pictured, Progress
-from lsshell.engine.landscape.batch_norm import (
+from lsshell.engine.batch_norm import (
     batch_statistics,
-    has_batch_norm,
     recompute_statistics,
 )
+from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.events import Listener, Pictured, Progress
 from lsshell.engine.landscape.examples import drawn
 from lsshell.engine.landscape.masks import Mask
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.landscape.plane import Axes, Plane, clip_norm
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.seeds import generator
+from lsshell.engine.training import batches, count_batches
 from lsshell.engine.walk import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -192,8 +192,7 @@ def _check(problem: Problem, request: PatternRequest) -> None:
         raise EngineError("--padding must be from 0 to 100 cells")
     if request.until_difference is not None and not 0.0 < request.until_difference <= 1.0:
         raise EngineError("--until-difference must be above 0 and at most 1")
-    if has_batch_norm(problem) and min(request.batch, len(problem.x_train)) < 2:
-        raise EngineError("batch norm needs at least two examples in a batch")
+    count_batches(problem, len(problem.x_train), request.batch)
     for kind, value in KINDS.items():
         if not (request.mask.cells == value).any():
             raise EngineError(
@@ -268,21 +267,16 @@ class _Fit:
         problem, request = self.problem, self.request
         shuffle = generator(self.seed, "pattern batches")
         draws = generator(self.seed, "pattern cells")
-        least = 2 if has_batch_norm(problem) else 1  # what a batch's statistics can be taken of
         n = len(problem.x_train)
         batch = min(request.batch, n)
-        each = sum(len(part) >= least for part in torch.arange(n).split(batch))
-        total = each * request.epochs
+        total = count_batches(problem, n, batch) * request.epochs
         try:
             for _ in range(request.epochs):
                 tallies = {kind: _Tally() for kind in KINDS}
-                order = torch.randperm(n, generator=shuffle).to(problem.device)
-                for part in order.split(batch):
-                    if len(part) < least:
-                        continue
+                for x, y in batches(problem, n, batch, shuffle):
                     if request.stop_after is not None and self.steps >= request.stop_after:
                         return f"{self.steps} updates"
-                    self._update(problem.x_train[part], problem.y_train[part], draws, tallies)
+                    self._update(x, y, draws, tallies)
                     light, dark = tallies["light"], tallies["dark"]
                     self.difference = light.accuracy - dark.accuracy
                     note = (

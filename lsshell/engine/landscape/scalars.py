@@ -162,8 +162,10 @@ def _slope(problem: Problem, theta: Tensor, context: Context) -> float:
 @_scalar("pl", "PL* constant ρ = ‖∇L‖²/(2L)", cheap=True)
 def _pl(problem: Problem, theta: Tensor, context: Context) -> float | None:
     """For a least loss of 0 (Liu, Zhu & Belkin 2020)."""
+    from lsshell.engine.landscape.tangent_kernel import pl_constant
+
     loss, gradient = problem.loss_and_gradient(theta)
-    return norm(gradient) ** 2 / (2.0 * loss) if loss > 0.0 else None
+    return pl_constant(loss, norm(gradient))
 
 
 # -- of the landscape ----------------------------------------------------------------------------

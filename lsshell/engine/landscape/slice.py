@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from lsshell.engine.batch_norm import BatchNorm, taken_anew
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Progress
-from lsshell.engine.landscape.batch_norm import has_batch_norm
 from lsshell.engine.landscape.directions import (
     Projected,
     cosine,
@@ -21,7 +21,7 @@ from lsshell.engine.landscape.directions import (
     project,
     random_directions,
 )
-from lsshell.engine.landscape.grid import BatchNorm, Values, evaluate, grid
+from lsshell.engine.landscape.grid import Values, evaluate, grid
 from lsshell.engine.landscape.places import Place, find_place, visit
 from lsshell.engine.path import Point
 from lsshell.engine.problem import Split
@@ -148,7 +148,7 @@ def take_slice(
             loss = problem.loss(theta) if kind == "hessian" else 0.0
             spans = _default_spans(kind, projected, eigenvalues, loss, dimensions)
         axes = tuple(_axis(span, points) for span in _spans(spans, dimensions))
-        anew = batch_norm == "recomputed" and has_batch_norm(problem)
+        anew = taken_anew(problem, batch_norm)
         listen = engine.listen
         values = evaluate(
             problem, theta, found, grid(*axes),

@@ -114,7 +114,7 @@ def tangent_kernel(
     with visit(problem, place) as spent:
         loss, gradient = problem.loss_and_gradient(place.theta)
         gradient_norm = norm(gradient)
-        rho = _rho(loss, gradient_norm, minimum)
+        rho = pl_constant(loss, gradient_norm, minimum)
         chosen = sample(problem, examples, seed)
         matrix = kernel_matrix(problem, place.theta, problem.x_train[chosen])
         if not bool(matrix.isfinite().all()):
@@ -189,7 +189,8 @@ def sample(problem: Problem, examples: int | None, seed: int) -> Tensor:
     return drawn(n, examples, seed, "tangent kernel").to(problem.device)
 
 
-def _rho(loss: float, gradient_norm: float, minimum: float) -> float | None:
+def pl_constant(loss: float, gradient_norm: float, minimum: float = 0.0) -> float | None:
+    """ρ = ‖∇L‖²/(2(L − minimum)); None where L = minimum. Raises EngineError where L is below."""
     if not math.isfinite(minimum) or minimum > loss:
         raise EngineError(f"the least loss must be at most L = {loss:.6g} here, not {minimum:g}")
     return gradient_norm**2 / (2.0 * (loss - minimum)) if loss > minimum else None

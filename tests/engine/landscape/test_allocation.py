@@ -302,9 +302,9 @@ def test_what_cannot_be_allocated_is_said():
     with pytest.raises(EngineError, match="tolerance"):
         allocate_walk(problem, pair(problem), tolerance=0.0)
     norms = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
-    problem = Problem(norms, images(), chunk=4)
+    problem = Problem(norms, images(), chunk=1)
     with pytest.raises(EngineError, match="--chunk"):
         allocate_training(problem, here(problem))
     problem = Problem(norms, images())
-    with pytest.raises(EngineError, match="--batch"):
-        allocate_training(problem, here(problem), batch=4)
+    with pytest.raises(EngineError, match="in a batch"):
+        allocate_training(problem, here(problem), batch=1)

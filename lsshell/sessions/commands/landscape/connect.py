@@ -77,7 +77,7 @@ def connect(
     save
         Write what was measured at each point to FILE.csv or .json.
     """
-    from lsshell.engine.landscape.batch_norm import has_batch_norm
+    from lsshell.engine.batch_norm import has_batch_norm
     from lsshell.engine.landscape.connectivity import connect as connect_points
 
     check_files(session, out, save)

@@ -54,7 +54,7 @@ def interpolate(
     save
         Write all values to FILE.csv or .json.
     """
-    from lsshell.engine.landscape.batch_norm import has_batch_norm
+    from lsshell.engine.batch_norm import taken_anew
     from lsshell.engine.landscape.interpolation import interpolate as follow
 
     check_files(session, out, save)
@@ -69,7 +69,7 @@ def interpolate(
         listen=engine.listen,
     )
     text = _text(found)
-    if batch_norm == "recomputed" and has_batch_norm(engine.ready()):
+    if taken_anew(engine.ready(), batch_norm):
         text += "\nbatch norm by statistics taken anew at each point, the ends too"
     reply = Reply(interpolation_values(found), text, figure=interpolation_figure(found))
     return with_files(session, reply, out, save, lambda: _rows(found))

@@ -86,7 +86,7 @@ def slice_(
     save
         Write all values to FILE.csv or .json.
     """
-    from lsshell.engine.landscape.batch_norm import has_batch_norm
+    from lsshell.engine.batch_norm import taken_anew
     from lsshell.engine.landscape.slice import take_slice
 
     check_files(session, out, save)
@@ -115,7 +115,7 @@ def slice_(
     )
     figures = slice_figures(found, quantity)
     text = _text(found)
-    if batch_norm == "recomputed" and has_batch_norm(engine.ready()):
+    if taken_anew(engine.ready(), batch_norm):
         text += "\nbatch norm by statistics taken anew at each point: L* is of another loss"
     reply = Reply(slice_values(found), text, figure=figures[0])
     return with_files(session, reply, out, save, lambda: _rows(found), figures)
