@@ -65,7 +65,7 @@ class Projector:
     ) -> None:
         seen = {p.index: p for line in traversal.lines.values() for p in line}
         points = [seen[index] for index in sorted(seen)]
-        names = [slot.name for slot in engine.ready().slots]
+        names = engine.ready().tensor_names
         found = growing.update(engine.path.store, points, names, traversal.here, most)
         with self._changed:
             if found is not None and growing is self._growing:

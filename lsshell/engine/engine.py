@@ -886,7 +886,7 @@ class Engine:
         every = -(-len(points) // MOST_PROJECTED)
         here = self.path.here
         chosen = [p for i, p in enumerate(points) if i % every == 0 or p is here]
-        return principal_coordinates(self.path, chosen, self.ready().flat, k)
+        return principal_coordinates(self.path, chosen, self.ready().tensor_names, k)
 
     def memory(self) -> tuple[int, int] | None:
         """Bytes in use and bytes there are where this engine computes; see `device_memory`."""

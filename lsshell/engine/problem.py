@@ -210,6 +210,11 @@ class Problem:
         """Views of θ (p,) under the network's names and shapes."""
         return {s.name: theta[s.offset : s.offset + s.size].view(s.shape) for s in self.slots}
 
+    @property
+    def tensor_names(self) -> list[str]:
+        """Of the tensors that make θ, in their order."""
+        return [slot.name for slot in self.slots]
+
     def slots_of(self, module: nn.Module) -> dict[str, Slot]:
         """Where the parameters that are a module's own live in θ, by their names in it."""
         at = {id(q): slot for q, slot in zip(self.parameters, self.slots, strict=True)}

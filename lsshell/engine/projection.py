@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.path import Path, Point
-from lsshell.engine.store import PointStore
+from lsshell.engine.store import WHOLE, PointStore
 
 GROWING_BYTES = 128 << 20
-BLOCK, BLOCK_BYTES = 64, 128 << 20
+BLOCK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class Projection:
 
 
 def principal_coordinates(
-    path: Path, points: list[Point], flat: Callable[[Mapping[str, Tensor]], Tensor], k: int = 2
+    path: Path, points: list[Point], names: Sequence[str], k: int = 2
 ) -> Projection:
     """PCA of the kept points among `points` by their T×T Gram matrix; p never enters it.
 
-    `flat` turns a point's stored tensors into θ (p,). Coordinates are in units of parameter
-    length; signs are fixed so that the last point lies on the positive side of each axis.
-    Points are read in blocks, so memory holds two blocks and a T×T matrix.
+    `names`: of the tensors that make θ, in their order. Coordinates are in units of parameter
+    length; signs are fixed so that the last point lies on the positive side of each axis. Points
+    are read once, in blocks: see `gram_matrix`.
     """
     kept = [p for p in points if p.kept]
     if len(kept) < 2:
         raise EngineError("PCA needs at least two kept points: walk first")
     store = path.store
-    gram = gram_matrix(lambda i: flat(store.get(kept[i].index)), len(kept))
+    gram = gram_matrix(lambda i, span: store.row(kept[i].index, names, span), len(kept))
     return _project(kept, gram.numpy(), k)
 
 
@@ -79,26 +79,22 @@ def explained_shares(gram: np.ndarray, k: int) -> np.ndarray:
     return principal_axes(gram, len(gram), k)[1]
 
 
-def gram_matrix(row: Callable[[int], Tensor], count: int) -> Tensor:
-    """Inner products (T, T) of row(t) − row(0) in float64, T = `count`; rows are (p,).
+def gram_matrix(row: Callable[[int, slice], Tensor], count: int) -> Tensor:
+    """Inner products (T, T) of row(t) − row(0) in float64, T = `count`.
 
-    Differences keep the digits that matter. Rows are asked for in blocks of at most BLOCK_BYTES.
+    `row(t, span)` is a span of row t, (p,). Differences keep the digits that matter. All rows are
+    read once, BLOCK_BYTES of their spans at a time.
     """
-    origin = row(0)
-    size = max(1, min(BLOCK, BLOCK_BYTES // (8 * origin.numel())))
-    blocks = [range(i, min(i + size, count)) for i in range(0, count, size)]
-
-    def rows(block: range) -> Tensor:
-        return torch.stack([row(i) - origin for i in block]).double()
-
+    size = len(row(0, WHOLE))
+    width = max(1, min(size, BLOCK_BYTES // (8 * count)))
+    held = torch.zeros(count, width, dtype=torch.float64)
     gram = torch.zeros(count, count, dtype=torch.float64)
-    for i, block in enumerate(blocks):
-        left, a = rows(block), slice(block.start, block.stop)
-        gram[a, a] = left @ left.T
-        for other in blocks[:i]:
-            b = slice(other.start, other.stop)
-            gram[a, b] = left @ rows(other).T
-            gram[b, a] = gram[a, b].T
+    for start in range(0, size, width):
+        span = slice(start, min(start + width, size))
+        block, origin = held[:, : span.stop - start], row(0, span).double()
+        for i in range(1, count):
+            torch.sub(row(i, span).double(), origin, out=block[i])
+        gram.addmm_(block, block.T)
     return gram
 
 
@@ -140,14 +136,14 @@ class GrowingProjection:
         first = kept[0].index
         if self._origin is None or self._origin[0] != first:
             self.__init__()
-            self._origin = (first, _flat(store.get(first), names))
+            self._origin = (first, store.row(first, names).numpy())
         origin = self._origin[1]
         most = min(most, max(8, GROWING_BYTES // (4 * origin.size)))
         chosen = _thinned(kept, most, here)
         self._keep_only({p.index for p in chosen})
         for point in chosen:
             if point.index not in self._held:
-                self._add(point.index, _flat(store.get(point.index), names) - origin)
+                self._add(point.index, store.row(point.index, names).numpy() - origin)
         order = [self._held.index(p.index) for p in chosen]
         return self._as_before(_project(chosen, self._gram[np.ix_(order, order)], 2))
 
@@ -185,11 +181,6 @@ class GrowingProjection:
         points = projection.points
         self._before = {p.index: c.numpy().copy() for p, c in zip(points, coordinates, strict=True)}
         return Projection(points, coordinates, projection.explained)
-
-
-def _flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
-    """θ (p,) of a point, by numpy."""
-    return np.concatenate([tensors[name].numpy().reshape(-1) for name in names])
 
 
 def _thinned(points: Sequence[Point], most: int, here: Point | None) -> list[Point]:

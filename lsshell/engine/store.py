@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,6 +19,7 @@ from lsshell.engine.checkpoints import read_checkpoint, write_checkpoint
 from lsshell.engine.errors import EngineError
 
 MEMORY_BUDGET = 256 << 20
+WHOLE = slice(None)
 
 
 class PointStore:
@@ -82,6 +86,22 @@ class PointStore:
         except (OSError, SafetensorError) as e:
             raise EngineError(f"the parameters of point {index} cannot be read: {path}: {e}") from e
 
+    def row(self, index: int, names: Sequence[str], span: slice = WHOLE) -> Tensor:
+        """θ[span] of point `index`: its tensors `names` one after the other, flattened.
+
+        Of a point on disk only that part is read. Raises EngineError on an unreadable file.
+        """
+        held = self._memory.get(index)
+        if held is not None:
+            return _cut([(held[name].shape, held[name].__getitem__) for name in names], span)
+        path = self.path(index)
+        try:
+            with safe_open(path, "pt") as file:
+                slices = [file.get_slice(name) for name in names]
+                return _cut([(s.get_shape(), s.__getitem__) for s in slices], span)
+        except (OSError, SafetensorError) as e:
+            raise EngineError(f"the parameters of point {index} cannot be read: {path}: {e}") from e
+
     def path(self, index: int) -> Path:
         """The file of point `index`."""
         folder = self.folder or Path(self._spill_folder())
@@ -101,6 +121,23 @@ class PointStore:
         if self._temporary is None:
             self._temporary = tempfile.TemporaryDirectory(prefix=f"lsshell-{os.getpid()}-")
         return self._temporary.name
+
+
+def _cut(tensors: Sequence[tuple[Sequence[int], Callable[[slice], Tensor]]], span: slice) -> Tensor:
+    """A span of tensors put one after the other, each a shape and what reads a slice of it."""
+    sizes = [math.prod(shape) for shape, _ in tensors]
+    start, stop, _ = span.indices(sum(sizes))
+    parts, offset = [], 0
+    for (shape, read), size in zip(tensors, sizes, strict=True):
+        first, last = max(start - offset, 0), min(stop - offset, size)
+        if first < last:
+            width = size // shape[0] if shape else 1
+            rows = slice(first // width, -(-last // width)) if shape else ...
+            skipped = first // width * width
+            parts.append(read(rows).reshape(-1)[first - skipped : last - skipped])
+        offset += size
+    # By numpy: torch's own would enter OpenMP, see `projection.GrowingProjection`.
+    return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from lsshell.engine import projection
 from lsshell.engine.errors import EngineError
 from lsshell.engine.path import Path, Point
 from lsshell.engine.projection import (
-    BLOCK,
     GrowingProjection,
     principal_coordinates,
 )
@@ -31,17 +31,14 @@ def walked(thetas, store=None):
     return path
 
 
-def flat(tensors):
-    return tensors["w"].reshape(-1)
-
-
-@pytest.mark.parametrize("steps", [2, 5, 40, 2 * BLOCK + 3])
-def test_principal_coordinates_equal_those_of_scikit_learn(steps):
+@pytest.mark.parametrize(("steps", "columns"), [(2, 200), (5, 1), (40, 33), (131, 200)])
+def test_principal_coordinates_equal_those_of_scikit_learn(monkeypatch, steps, columns):
+    monkeypatch.setattr(projection, "BLOCK_BYTES", 8 * steps * columns)
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(size=(steps, 200)), 0)
     path = walked([torch.tensor(row) for row in walk])
     k = min(3, steps - 1)
-    found = principal_coordinates(path, path.traversal(), flat, k)
+    found = principal_coordinates(path, path.traversal(), ["w"], k)
     pca = PCA(k, svd_solver="full").fit(walk)
     theirs = pca.transform(walk)
     assert np.allclose(np.abs(found.coordinates.numpy()), np.abs(theirs), atol=1e-8)
@@ -53,7 +50,7 @@ def test_a_random_walk_has_the_explained_variance_of_theory():
     rng = np.random.default_rng(1)
     walk = np.cumsum(rng.normal(size=(300, 20_000)).astype(np.float32), 0)
     path = walked([torch.tensor(row) for row in walk])
-    found = principal_coordinates(path, path.traversal(), flat, 3)
+    found = principal_coordinates(path, path.traversal(), ["w"], 3)
     theory = [6 / np.pi**2 / k**2 for k in (1, 2, 3)]
     assert found.explained.tolist() == pytest.approx(theory, rel=0.05)
 
@@ -62,9 +59,49 @@ def test_small_moves_far_from_the_origin_keep_their_digits():
     rng = np.random.default_rng(2)
     moves = np.cumsum(rng.normal(size=(20, 50)), 0) * 1e-3
     path = walked([torch.tensor(1e3 + row) for row in moves])
-    found = principal_coordinates(path, path.traversal(), flat, 2)
+    found = principal_coordinates(path, path.traversal(), ["w"], 2)
     theirs = PCA(2, svd_solver="full").fit_transform(moves)
     assert np.allclose(np.abs(found.coordinates.numpy()), np.abs(theirs), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("budget", [1 << 20, 1])
+def test_any_span_of_a_point_is_read_from_memory_and_from_disk(budget):
+    shapes = {"a": (3, 2, 4), "scale": (), "empty": (0, 3), "b": (7,), "left out": (2,)}
+    store = PointStore(budget=budget)
+    points = [{n: torch.randn(s) for n, s in shapes.items()} for _ in range(2)]
+    for k, tensors in enumerate(points):
+        store.keep(k, tensors)
+    assert (0 in store._memory) == (budget > 1)
+    names = ["a", "scale", "empty", "b"]
+    theta = torch.cat([points[0][name].reshape(-1) for name in names])
+    assert torch.equal(store.row(0, names), theta)
+    for start in range(len(theta)):
+        for stop in range(start + 1, len(theta) + 1):
+            assert torch.equal(store.row(0, names, slice(start, stop)), theta[start:stop])
+
+
+def test_a_point_whose_file_has_gone_is_an_error_that_names_it(tmp_path):
+    store = PointStore(tmp_path, budget=1)
+    for k in range(2):
+        store.keep(k, {"w": torch.zeros(3)})
+    store.path(0).unlink()
+    with pytest.raises(EngineError, match="parameters of point 0 cannot be read"):
+        store.row(0, ["w"])
+
+
+def test_the_inner_products_of_a_path_read_every_point_once(monkeypatch):
+    monkeypatch.setattr(projection, "BLOCK_BYTES", 8 * 6 * 10)  # six points, ten columns
+    rows, read = torch.randn(6, 95, dtype=torch.float64), [0] * 6
+
+    def row(index, span):
+        part = rows[index, span]
+        read[index] += len(part)
+        return part
+
+    gram = projection.gram_matrix(row, 6)
+    moved = rows - rows[0]
+    assert torch.allclose(gram, moved @ moved.T, rtol=1e-12)
+    assert read == [95 + 95, *[95] * 5]  # the first one's length is taken too
 
 
 def test_points_beyond_the_memory_budget_are_read_back_from_disk(tmp_path):
@@ -136,7 +173,7 @@ def test_a_step_from_the_middle_of_a_branch_starts_a_new_one(tree):
 def test_pca_needs_two_points():
     path = walked([torch.zeros(3)])
     with pytest.raises(EngineError, match="walk first"):
-        principal_coordinates(path, path.traversal(), flat)
+        principal_coordinates(path, path.traversal(), ["w"])
 
 
 @pytest.mark.parametrize("most", [200, 16])

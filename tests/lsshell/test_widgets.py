@@ -477,7 +477,7 @@ def test_a_picture_that_was_begun_of_another_session_is_never_shown(monkeypatch)
     monkeypatch.setattr("lsshell.projector._new_projection", Slow)
     path = SimpleNamespace
     engines = [
-        SimpleNamespace(path=path(store=name), ready=lambda: SimpleNamespace(slots=()))
+        SimpleNamespace(path=path(store=name), ready=lambda: SimpleNamespace(tensor_names=[]))
         for name in ("old", "new")
     ]
     traversal = SimpleNamespace(lines={}, here=None)

@@ -113,7 +113,7 @@ def test_points_beyond_are_projected_as_scikit_learn_does():
     rng = np.random.default_rng(2)
     inside, beyond = rng.normal(size=(30, 12)), rng.normal(size=(4, 12))
     rows = torch.tensor(np.concatenate([inside, beyond]))
-    gram = gram_matrix(lambda i: rows[i], len(rows)).numpy()
+    gram = gram_matrix(lambda i, span: rows[i, span], len(rows)).numpy()
     coordinates, shares = principal_axes(gram, 30, 5)
     pca = PCA(5, svd_solver="full").fit(inside)
     assert shares == pytest.approx(pca.explained_variance_ratio_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,15 +55,15 @@ def random_direction(problem: Problem, theta: Tensor, number: int, seed: int) ->
 
 
 def principal_directions(
-    path: Path, points: Sequence[Point], flat: Callable[[Mapping[str, Tensor]], Tensor], count: int
+    path: Path, points: Sequence[Point], tensors: Sequence[str], count: int
 ) -> tuple[Tensor, tuple[float, ...]]:
     """The first principal axes (count, p) of the kept points, unit vectors, and their shares of
     the points' variance.
 
     From the T×T Gram matrix of the points: w = Σ v_t(θ_t − mean)/√λ for an eigenvector v of the
     centred matrix. Signs as in `projection`: the last point lies on the positive side of each.
-    `flat` turns a point's stored tensors into θ (p,). Raises EngineError below count + 1 kept
-    points, or where they span fewer dimensions.
+    `tensors`: the names of those that make θ, in their order. Raises EngineError below count + 1
+    kept points, or where they span fewer dimensions.
     """
     kept = [p for p in points if p.kept]
     if len(kept) <= count:
@@ -71,7 +71,8 @@ def principal_directions(
             f"{_axes(count)} need{'s' * (count == 1)} {count + 1} kept points at least, and there"
             f" {'is' if len(kept) == 1 else 'are'} {len(kept)}: walk first"
         )
-    gram = gram_matrix(lambda i: flat(path.store.get(kept[i].index)), len(kept)).numpy()
+    row = path.store.row
+    gram = gram_matrix(lambda i, span: row(kept[i].index, tensors, span), len(kept)).numpy()
     centred = gram - gram.mean(0) - gram.mean(1, keepdims=True) + gram.mean()
     values, vectors = np.linalg.eigh((centred + centred.T) / 2)
     values, vectors = values[::-1].clip(0.0), vectors[:, ::-1]
@@ -80,10 +81,10 @@ def principal_directions(
     vectors = vectors[:, :count] * np.where(vectors[-1, :count] < 0, -1.0, 1.0)
     # Weights that sum to 0: the mean drops out, and differences keep the digits that matter.
     weights = torch.from_numpy(np.ascontiguousarray(vectors - vectors.mean(0)))
-    origin = flat(path.store.get(kept[0].index)).double()
+    origin = row(kept[0].index, tensors).double()
     found = torch.zeros(count, len(origin), dtype=torch.float64)
     for weight, point in zip(weights, kept, strict=True):
-        found.addr_(weight, flat(path.store.get(point.index)).double() - origin)
+        found.addr_(weight, row(point.index, tensors).double() - origin)
     found /= found.norm(dim=1, keepdim=True)
     return found, tuple((values[:count] / values.sum()).tolist())
 

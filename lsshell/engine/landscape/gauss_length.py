@@ -53,7 +53,7 @@ def output_turning(
     """
     if has_tied_weights(problem):
         raise EngineError("weights are used in two places")
-    names = [s.name for s in problem.slots]
+    names = problem.tensor_names
     start, step = problem.tensors(origin), problem.tensors(direction)
     found = []
     for part in x.split(problem.chunk):

@@ -125,7 +125,9 @@ def take_slice(
             names = tuple(f"from {origin.name} to {place.name}" for place in toward)
         elif directions == "principal":
             kind = "principal"
-            found, shares = principal_directions(engine.path, kept, problem.flat, dimensions)
+            found, shares = principal_directions(
+                engine.path, kept, problem.tensor_names, dimensions
+            )
             names = tuple(
                 f"principal axis {k + 1} ({100 * share:.1f} % of variance)"
                 for k, share in enumerate(shares)

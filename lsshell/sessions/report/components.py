@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsshell.engine.path import Point
 from lsshell.engine.projection import gram_matrix, principal_axes
-from lsshell.engine.store import PointStore
+from lsshell.engine.store import WHOLE, PointStore
 from lsshell.figures.figure import Figure, Series
 from lsshell.sessions.report.layout import Picture, Scene, Table
 from lsshell.sessions.report.runs import Run
@@ -68,9 +68,10 @@ def pooled_pictures(runs: Sequence[Run], name: str, stem: str) -> list[Picture]:
         extra.append(_mean(decayed))
     mean, scale = _standardisation(rows, len(members))
 
-    def standardised(index: int) -> Tensor:
-        row = rows(index) if index < len(members) else extra[index - len(members)]
-        return ((row - mean) * scale).float()
+    def standardised(index: int, span: slice) -> Tensor:
+        inside = index < len(members)
+        row = rows(index, span) if inside else extra[index - len(members)][span]
+        return ((row - mean[span]) * scale[span]).float()
 
     gram = gram_matrix(standardised, len(members) + len(extra))
     coordinates, shares = principal_axes(gram.numpy(), len(members), COMPONENTS)
@@ -162,14 +163,15 @@ def _kept(run: Run, name: str) -> list[Point]:
     return [p for k, p in enumerate(points) if k % every == 0 or k == len(points) - 1]
 
 
-def _rows(members: Sequence[tuple[PointStore, Point]]) -> Callable[[int], Tensor]:
-    """θ (p,) of each, read from disk when asked for."""
+def _rows(members: Sequence[tuple[PointStore, Point]]) -> Callable[..., Tensor]:
+    """θ (p,) of each, or a span of it, read from disk when asked for."""
+    store, point = members[0]
+    first = store.get(point.index)
+    names = sorted(name for name, tensor in first.items() if tensor.is_floating_point())
 
-    def row(index: int) -> Tensor:
+    def row(index: int, span: slice = WHOLE) -> Tensor:
         store, point = members[index]
-        tensors = store.get(point.index)
-        floats = (tensors[n] for n in sorted(tensors) if tensors[n].is_floating_point())
-        return torch.cat([t.reshape(-1) for t in floats])
+        return store.row(point.index, names, span)
 
     return row
 

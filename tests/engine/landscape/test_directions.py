@@ -98,7 +98,7 @@ class Kept:
 def test_principal_directions_span_the_plane_that_a_path_lies_in():
     path, rows, plane = planar_path()
     points = [Kept(i) for i in range(len(rows))]
-    found, shares = principal_directions(path, points, lambda t: t["theta"], 2)
+    found, shares = principal_directions(path, points, ["theta"], 2)
     assert torch.allclose(found @ found.T, torch.eye(2, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(found @ plane.T @ plane, found, atol=1e-12)
     assert sum(shares) == pytest.approx(1.0)
@@ -107,9 +107,9 @@ def test_principal_directions_span_the_plane_that_a_path_lies_in():
     assert float((centred @ found[0]).square().sum()) == pytest.approx(float(greatest))
     assert (centred[-1] @ found.T > 0).all()
     with pytest.raises(EngineError, match="--dimensions 1"):
-        principal_directions(path, [Kept(0)] * 4 + [Kept(1)], lambda t: t["theta"], 2)
+        principal_directions(path, [Kept(0)] * 4 + [Kept(1)], ["theta"], 2)
     with pytest.raises(EngineError, match="walk first"):
-        principal_directions(path, points[:2], lambda t: t["theta"], 2)
+        principal_directions(path, points[:2], ["theta"], 2)
 
 
 def test_points_are_projected_by_least_squares_onto_oblique_directions_of_any_length():
