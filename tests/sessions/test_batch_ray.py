@@ -82,8 +82,10 @@ def test_a_cancelled_job_ends_at_a_valid_point_and_those_to_come_do_not_begin(tm
     steps = jobs[0].folder / "steps.jsonl"
 
     def cancel():
-        wait_for(lambda: steps.exists() and steps.read_text().count("\n") > 3)
-        cancelled.set()
+        try:
+            wait_for(lambda: steps.exists() and steps.read_text().count("\n") > 3)
+        finally:
+            cancelled.set()
 
     thread = threading.Thread(target=cancel)
     thread.start()

@@ -32,7 +32,11 @@ class Stop:
 
 
 def replayed(folder, tmp_path):
-    found = replay(folder, Session(tmp_path / "again"), check=True)
+    again = Session(tmp_path / "again")
+    try:
+        found = replay(folder, again, check=True)
+    finally:
+        again.close()
     return found.failed or found.difference
 
 
