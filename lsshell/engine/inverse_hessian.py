@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.sample_curvature import SampleCurvature
-from lsshell.engine.vectors import dot
+from lsshell.engine.vectors import dot, spans
 
 # Pairs that the scale of H₀ is taken from: the latest.
 SCALING_WINDOW = 12
@@ -119,21 +119,30 @@ class InverseHessian:
         count = len(order)
         weights_s, weights_y = torch.zeros(2, len(vectors), count, dtype=torch.float64)
         weights_s[:, order], weights_y[:, order] = a.T, b.T
-        kind = {"device": self._s.device, "dtype": self._s.dtype}
-        # addmm_ takes twice as long; into `rows`, all of them would live on with what is given.
-        q = (weights_y.to(**kind) @ self._y[:count]).add_(rows[: len(vectors)])
+        weights_s, weights_y = weights_s.to(rows), weights_y.to(rows)
+        v = rows[: len(vectors)]
+        found = torch.empty_like(v)  # not in `rows`, all of which would live on with it
+        for part in spans(v):  # addmm_ takes twice as long
+            torch.add(v[:, part], weights_y @ self._y[:count, part], out=found[:, part])
         if self._curvature is not None:
-            self._curvature.subtract_transposed(along_j, q)
-        return list(q.mul_(1.0 / rho).add_(weights_s.to(**kind) @ self._s[:count]))
+            self._curvature.subtract_transposed(along_j, found)
+        for part in spans(rows):
+            found[:, part].mul_(1.0 / rho).add_(weights_s @ self._s[:count, part])
+        return list(found)
+
+    def _dots(self, memory: Tensor, rows: Tensor) -> Tensor:
+        """Inner products of the pairs' vectors with rows (number, p): float64 on the CPU."""
+        known = memory[: len(self._order)]
+        # Transposed views of rows: matrix products read both sides along p, thrice as fast.
+        parts = [known[:, part] @ rows[:, part].T for part in spans(rows)]
+        return torch.stack(parts).cpu().double().sum(0)
 
     def _products(self, rows: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """SᵀV and YᵀV (m, number) in the order of age, JV (number, k), where V are the first
         `number` of the rows, and the fresh pairs' y the others, which are taken in.
         """
         count = len(self._order)
-        # Transposed views of rows: matrix products read both sides along p, thrice as fast.
-        s_dots = (self._s[:count] @ rows.T).cpu().double()
-        y_dots = (self._y[:count] @ rows.T).cpu().double()
+        s_dots, y_dots = self._dots(self._s, rows), self._dots(self._y, rows)
         j_dots = torch.zeros(len(rows), 0, dtype=torch.float64)
         if self._curvature is not None:
             j_dots = self._curvature.times(rows)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lsshell.engine import vectors
 from lsshell.engine.inverse_hessian import SCALING_WINDOW, InverseHessian
 
 
@@ -26,8 +27,9 @@ def dense(kept, p):
     return h
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 9, 17])
-def test_constrained_step_is_that_of_the_dense_update(count):
+@pytest.mark.parametrize(("count", "cached"), [(1, 12), (4, 5), (5, 12), (9, 1), (17, 7)])
+def test_constrained_step_is_that_of_the_dense_update(monkeypatch, count, cached):
+    monkeypatch.setattr(vectors, "CACHED", cached)
     p, memory = 12, 5
     inverse = InverseHessian(memory, torch.zeros(p, dtype=torch.float64))
     g = torch.Generator().manual_seed(7)
@@ -66,3 +68,11 @@ def test_pairs_without_positive_curvature_are_left_out():
     assert inverse.add(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0]))
     inverse.clear()
     assert len(inverse) == 0
+
+
+@pytest.mark.parametrize("cached", [1, 3, 10, 11])
+def test_a_length_is_that_of_all_parts_in_float64(monkeypatch, cached):
+    monkeypatch.setattr(vectors, "CACHED", cached)
+    a = torch.tensor([1e-4, 3e4, -5e3, 7.0, 1e-9, 2e4, 0.0, 1.5, -2.5, 8e3])
+    assert vectors.norm(a) == pytest.approx(float(a.double().norm()), rel=1e-14)
+    assert vectors.norm(a[:0]) == 0.0
