@@ -7,17 +7,17 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
 import pyte
 
+from tests.lsshell.patience import PATIENCE, Patience
+
 LSSHELL = Path(sys.executable).with_name("lsshell")
 CTRL_C, CTRL_D, TAB, ENTER = "\x03", "\x04", "\t", "\r"
 SGR = re.compile(r"\x1b\[([\d;:]*)m")
-PATIENCE = 60.0
 
 
 class Terminal:
@@ -43,8 +43,9 @@ class Terminal:
 
     def wait(self, seen: Callable[[], object], what: str) -> None:
         """Reads what is drawn until `seen()` holds."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience()
         while not seen():
+            assert patience.lasts(), f"no {what} on the screen:\n{self.text()}"
             try:
                 found = self.process.read_nonblocking(65536, timeout=0.2)
             except pexpect.TIMEOUT:
@@ -54,7 +55,6 @@ class Terminal:
                 return
             self.raw += found
             self._stream.feed(found)
-            assert time.monotonic() < deadline, f"no {what} on the screen:\n{self.text()}"
 
     def lines(self) -> list[str]:
         """Everything drawn, also what has scrolled off."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList, Select, Static
 from textual_fspicker import FileOpen, FileSave
+from textual_fspicker.parts import DirectoryNavigation
 
 import lsshell
 from lsshell.engine.vocabulary import REGULARIZERS
@@ -70,13 +71,20 @@ def results(app: Driven) -> list[tuple[str, dict]]:
 # -- loading -----------------------------------------------------------------------------------
 
 
+async def open_last(app: Driven) -> None:
+    """Opens the last file of the working directory, which a thread of the picker's lists."""
+    await app.press("o")
+    assert isinstance(app.app.screen, FileOpen)
+    listed = app.app.screen.query_one(DirectoryNavigation)
+    await app.until(lambda: listed.option_count > 1, "the files")
+    await app.press("end", "enter", "enter")
+    await app.idle()
+
+
 @played
 async def test_o_opens_a_picker_and_a_checkpoint_of_our_own_brings_its_data(tmp_path):
     async with driven(tmp_path / "s") as app:
-        await app.press("o")
-        assert isinstance(app.app.screen, FileOpen)
-        await app.press("end", "enter", "enter")
-        await app.idle()
+        await open_last(app)
         file = Path.cwd() / "net.safetensors"
         assert app.script == ["seed 3", "data iris", f"load {file}"] == app.logged
         assert "net.safetensors" in app.app.query_one(Status).render().plain
@@ -405,9 +413,7 @@ async def test_n_branches_b_goes_to_the_best_point_u_undoes_and_m_measures(tmp_p
 @played
 async def test_a_session_made_by_clicks_and_keys_alone_replays_without_a_difference(tmp_path):
     async with driven(tmp_path / "s", welcome=True) as app:
-        await app.press("o")
-        await app.press("end", "enter", "enter")
-        await app.idle()
+        await open_last(app)
         await app.choose_regularizer("l2", "space")
         await app.idle()
         await app.press("s")
