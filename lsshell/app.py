@@ -240,8 +240,9 @@ class LsshellApp(App[int]):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
-            if job is not None and worker.picture is not None and self._at_landscape:
-                self._main.query_one(Landscape).show_live(job.text, worker.picture)
+            picture = worker.picture
+            if job is not None and picture is not None and self._at_landscape:
+                self._main.query_one(Landscape).show_live(job.text, picture)
         if self._leaving is not None:
             self.late = time.monotonic() - self._leaving > PATIENCE
             if worker.running is None or self.late:
