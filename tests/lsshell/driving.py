@@ -25,7 +25,7 @@ from lsshell.widgets.command_line import CommandLine
 from lsshell.widgets.log import Log
 from lsshell.widgets.messages import Woken
 from lsshell.widgets.regularizers import Regularizers
-from tests.lsshell.patience import PATIENCE, Patience
+from tests.lsshell.patience import BY_THE_CLOCK, Patience
 
 HOPS = 8  # each widget on the way hands a message on when its turn comes
 WIDE = (120, 40)
@@ -186,7 +186,7 @@ def held_before(session: Session, line: str) -> Iterator[Callable[[], bool]]:
     def wait_and_execute(what: Any, *rest: Any) -> Any:
         if what.text == line:
             held.set()
-            assert let_go.wait(PATIENCE)
+            assert let_go.wait(BY_THE_CLOCK)
         return execute(what, *rest)
 
     session.execute = wait_and_execute

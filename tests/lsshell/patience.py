@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 PATIENCE = 60.0  # seconds
+BY_THE_CLOCK = 240.0  # seconds, where only the clock can be asked; a test may take 300
 MOMENT = 0.5  # seconds, more than what lies between two looks takes
 
 

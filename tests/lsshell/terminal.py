@@ -13,7 +13,7 @@ from pathlib import Path
 import pexpect
 import pyte
 
-from tests.lsshell.patience import PATIENCE, Patience
+from tests.lsshell.patience import BY_THE_CLOCK, Patience
 
 LSSHELL = Path(sys.executable).with_name("lsshell")
 CTRL_C, CTRL_D, TAB, ENTER = "\x03", "\x04", "\t", "\r"
@@ -36,7 +36,6 @@ class Terminal:
             cwd=str(folder),
             dimensions=(rows, columns),
             encoding="utf-8",
-            timeout=PATIENCE,
         )
         # A terminal answers where its cursor is; without that there is no bottom line.
         self.screen.write_process_input = self.process.send
@@ -127,7 +126,7 @@ def lsshell(folder: Path, *words: str, said: str = "") -> subprocess.CompletedPr
         text=True,
         cwd=folder,
         env=environment(folder),
-        timeout=PATIENCE,
+        timeout=BY_THE_CLOCK,
     )
 
 

@@ -356,7 +356,7 @@ def test_figures_drawn_at_the_same_time_by_two_threads_are_each_their_own(monkey
         found["first"] = drawn(first)
 
     def draw_second() -> None:
-        assert begun.wait(60)
+        assert begun.wait(240)
         found["second"] = drawn(second)
         other_done.set()
 
@@ -483,7 +483,7 @@ def test_a_picture_that_was_begun_of_another_session_is_never_shown(monkeypatch)
     traversal = SimpleNamespace(lines={}, here=None)
     projector = Projector()
     projector.want(engines[0], traversal, walking=False)
-    assert begun.wait(60)
+    assert begun.wait(240)
     projector.want(engines[1], traversal, walking=False)
     let_go.set()
     until(lambda: projector.pictures)
