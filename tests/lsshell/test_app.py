@@ -706,14 +706,25 @@ async def test_a_click_makes_a_plot_the_big_one():
 
 
 @played
-async def test_the_plots_show_where_the_walk_has_come_to(tmp_path):
-    async with driven(tmp_path / "s", *ON, "walk --steps 12 --measure 1") as app:
+async def test_the_plots_show_where_the_walk_has_come_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("lsshell.projector.LEAST", 1e6)  # the end of a walk is not waited for
+    async with driven(tmp_path / "s", *ON) as app:
+        with app.holding(12) as at_the_end:
+            with app.holding(2) as held:
+                await app.enter("walk --steps 12 --measure 1 --record 1", wait=False)
+                await app.until(held, "a held walk")
+                await app.until(lambda: app.app.projector.latest, "a picture during the walk")
+            await app.until(at_the_end, "the last step")
+            await app.until(lambda: app.app._traversal.here.step == 12, "a look at it")
+        await app.idle()
         here, start = app.path.here, app.path.start()
         change = 100 * (here.test_loss / start.test_loss - 1)
         assert f"{change:+.1f} %" in str(app.app.query_one("#plot-test-loss").border_title)
         assert f"{here.angle_deg:.1f}°" in str(app.app.query_one("#plot-angle").border_title)
         pca = app.app.query_one("#plot-path")
         await app.until(lambda: "of variance" in str(pca.border_title), "a projection")
+        projector = app.app.projector
+        await app.until(lambda: projector.latest.points[-1].step == 12, "a picture of the end")
         status = app.app.query_one(Status).render().plain
         assert "main:12" in status
         assert "|L−L*|/tol" in status
