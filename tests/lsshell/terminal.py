@@ -27,6 +27,7 @@ class Terminal:
         self, folder: Path, *words: str, columns: int = 100, rows: int = 40, **variables: str
     ) -> None:
         self.raw = ""
+        self._prompt = -1  # the row of the last prompt that was waited for
         self.screen = pyte.HistoryScreen(columns, rows, history=2000)
         self._stream = pyte.Stream(self.screen)
         self.process = pexpect.spawn(
@@ -79,8 +80,14 @@ class Terminal:
     def wait_for_bottom(self, pattern: str) -> None:
         self.wait(lambda: re.search(pattern, self.bottom()), f"bottom line {pattern}")
 
+    def row(self) -> int:
+        """Where the cursor is, counted from the first line drawn."""
+        return len(self.screen.history.top) + self.screen.cursor.y
+
     def wait_for_prompt(self) -> None:
-        self.wait(lambda: self.typed() == "lss>", "empty prompt")
+        """Waits for an empty prompt below the one before, which is drawn anew once it is left."""
+        self.wait(lambda: self.typed() == "lss>" and self.row() > self._prompt, "empty prompt")
+        self._prompt = self.row()
 
     def type(self, text: str) -> None:
         """Types without Enter, and waits until the words are on the prompt's line."""
