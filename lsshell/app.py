@@ -137,6 +137,7 @@ class LsshellApp(App[int]):
         self._dirty = True  # drawn at once, whatever it costs: the user did something
         self._view = View()
         self._traversal: Traversal | None = None
+        self._rests = False  # the projection last asked for may wait until the walk has ended
         self._leaving: float | None = None
         self.crash = ""  # the traceback of what ended the app
         self.late = False  # what is under way did not stop in time
@@ -240,8 +241,9 @@ class LsshellApp(App[int]):
             self._seen, self._dirty = seen, False
             self._main.query_one(Activity).show(worker)
             self._look(walking=job is not None)
-            if job is not None and worker.picture is not None and self._at_landscape:
-                self._main.query_one(Landscape).show_live(job.text, worker.picture)
+            picture = worker.picture
+            if job is not None and picture is not None and self._at_landscape:
+                self._main.query_one(Landscape).show_live(job.text, picture)
         if self._leaving is not None:
             self.late = time.monotonic() - self._leaving > PATIENCE
             if worker.running is None or self.late:
@@ -264,8 +266,10 @@ class LsshellApp(App[int]):
         if compared:
             main.add_class("-replay")
             main.query_one(Replayed).add(compared)
-        if traversal is not None and traversal.walked and traversal != self._traversal:
+        new = traversal != self._traversal or (self._rests and not walking)
+        if traversal is not None and traversal.walked and new:
             self.projector.want(session.engine, traversal, walking=walking)
+            self._rests = walking
         self._traversal = traversal
         self.show(view, path, traversal, self.projector.latest, every=not walking)
 

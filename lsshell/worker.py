@@ -384,6 +384,7 @@ class Worker:
             self.last_walk = outcome.line.text.strip()
         session = self.session
         here = session.engine.path.here if session is not None and session.has_engine else None
+        self.picture = None  # who has heard of the end sees nothing under way any more
         self.said.append(Said(outcome, at=here.name if here is not None else ""))
         self.wake()
 

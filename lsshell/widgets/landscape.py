@@ -250,9 +250,11 @@ class Landscape(Horizontal):
         result = Result(outcome.line.text.strip(), at, time.time(), outcome.seconds, reply)
         results.results = [*results.results[1 - MOST :], result]
         results.show()
-        self._live = False
-        if at_end or not results.has_focus:
+        was_live, self._live = self._live, False
+        follows = at_end or not results.has_focus
+        if follows:
             results.cursor = results.count() - 1
+        if follows or was_live:  # the earlier one again, in the place of the picture under way
             self._show_result()
         self.unseen = not shown
 

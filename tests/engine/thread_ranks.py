@@ -11,7 +11,7 @@ class Wire:
 
     def __init__(self, count):
         self.count = count
-        self.barrier = threading.Barrier(count, timeout=60)
+        self.barrier = threading.Barrier(count, timeout=240)
         self.slots = [None] * count
 
     def exchange(self, rank, value):

@@ -25,8 +25,8 @@ from lsshell.widgets.command_line import CommandLine
 from lsshell.widgets.log import Log
 from lsshell.widgets.messages import Woken
 from lsshell.widgets.regularizers import Regularizers
+from tests.lsshell.patience import BY_THE_CLOCK, Patience
 
-PATIENCE = 60.0
 HOPS = 8  # each widget on the way hands a message on when its turn comes
 WIDE = (120, 40)
 
@@ -52,9 +52,9 @@ class Driven:
 
     async def until(self, seen: Callable[[], object], what: str) -> None:
         """Waits until `seen()` holds."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience()
         while not seen():
-            assert time.monotonic() < deadline, f"never came: {what}"
+            assert patience.lasts(), f"never came: {what}"
             await asyncio.sleep(0.01)
 
     async def settle(self) -> None:
@@ -186,7 +186,7 @@ def held_before(session: Session, line: str) -> Iterator[Callable[[], bool]]:
     def wait_and_execute(what: Any, *rest: Any) -> Any:
         if what.text == line:
             held.set()
-            assert let_go.wait(PATIENCE)
+            assert let_go.wait(BY_THE_CLOCK)
         return execute(what, *rest)
 
     session.execute = wait_and_execute

@@ -7,17 +7,17 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
 import pyte
 
+from tests.lsshell.patience import BY_THE_CLOCK, Patience
+
 LSSHELL = Path(sys.executable).with_name("lsshell")
 CTRL_C, CTRL_D, TAB, ENTER = "\x03", "\x04", "\t", "\r"
 SGR = re.compile(r"\x1b\[([\d;:]*)m")
-PATIENCE = 60.0
 
 
 class Terminal:
@@ -27,6 +27,7 @@ class Terminal:
         self, folder: Path, *words: str, columns: int = 100, rows: int = 40, **variables: str
     ) -> None:
         self.raw = ""
+        self._prompt = -1  # the row of the last prompt that was waited for
         self.screen = pyte.HistoryScreen(columns, rows, history=2000)
         self._stream = pyte.Stream(self.screen)
         self.process = pexpect.spawn(
@@ -36,15 +37,15 @@ class Terminal:
             cwd=str(folder),
             dimensions=(rows, columns),
             encoding="utf-8",
-            timeout=PATIENCE,
         )
         # A terminal answers where its cursor is; without that there is no bottom line.
         self.screen.write_process_input = self.process.send
 
     def wait(self, seen: Callable[[], object], what: str) -> None:
         """Reads what is drawn until `seen()` holds."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience()
         while not seen():
+            assert patience.lasts(), f"no {what} on the screen:\n{self.text()}"
             try:
                 found = self.process.read_nonblocking(65536, timeout=0.2)
             except pexpect.TIMEOUT:
@@ -54,7 +55,6 @@ class Terminal:
                 return
             self.raw += found
             self._stream.feed(found)
-            assert time.monotonic() < deadline, f"no {what} on the screen:\n{self.text()}"
 
     def lines(self) -> list[str]:
         """Everything drawn, also what has scrolled off."""
@@ -80,8 +80,14 @@ class Terminal:
     def wait_for_bottom(self, pattern: str) -> None:
         self.wait(lambda: re.search(pattern, self.bottom()), f"bottom line {pattern}")
 
+    def row(self) -> int:
+        """Where the cursor is, counted from the first line drawn."""
+        return len(self.screen.history.top) + self.screen.cursor.y
+
     def wait_for_prompt(self) -> None:
-        self.wait(lambda: self.typed() == "lss>", "empty prompt")
+        """Waits for an empty prompt below the one before, which is drawn anew once it is left."""
+        self.wait(lambda: self.typed() == "lss>" and self.row() > self._prompt, "empty prompt")
+        self._prompt = self.row()
 
     def type(self, text: str) -> None:
         """Types without Enter, and waits until the words are on the prompt's line."""
@@ -127,7 +133,7 @@ def lsshell(folder: Path, *words: str, said: str = "") -> subprocess.CompletedPr
         text=True,
         cwd=folder,
         env=environment(folder),
-        timeout=PATIENCE,
+        timeout=BY_THE_CLOCK,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList, Select, Static
 from textual_fspicker import FileOpen, FileSave
+from textual_fspicker.parts import DirectoryNavigation
 
 import lsshell
 from lsshell.engine.vocabulary import REGULARIZERS
@@ -70,13 +71,20 @@ def results(app: Driven) -> list[tuple[str, dict]]:
 # -- loading -----------------------------------------------------------------------------------
 
 
+async def open_last(app: Driven) -> None:
+    """Opens the last file of the working directory, which a thread of the picker's lists."""
+    await app.press("o")
+    assert isinstance(app.app.screen, FileOpen)
+    listed = app.app.screen.query_one(DirectoryNavigation)
+    await app.until(lambda: listed.option_count > 1, "the files")
+    await app.press("end", "enter", "enter")
+    await app.idle()
+
+
 @played
 async def test_o_opens_a_picker_and_a_checkpoint_of_our_own_brings_its_data(tmp_path):
     async with driven(tmp_path / "s") as app:
-        await app.press("o")
-        assert isinstance(app.app.screen, FileOpen)
-        await app.press("end", "enter", "enter")
-        await app.idle()
+        await open_last(app)
         file = Path.cwd() / "net.safetensors"
         assert app.script == ["seed 3", "data iris", f"load {file}"] == app.logged
         assert "net.safetensors" in app.app.query_one(Status).render().plain
@@ -405,9 +413,7 @@ async def test_n_branches_b_goes_to_the_best_point_u_undoes_and_m_measures(tmp_p
 @played
 async def test_a_session_made_by_clicks_and_keys_alone_replays_without_a_difference(tmp_path):
     async with driven(tmp_path / "s", welcome=True) as app:
-        await app.press("o")
-        await app.press("end", "enter", "enter")
-        await app.idle()
+        await open_last(app)
         await app.choose_regularizer("l2", "space")
         await app.idle()
         await app.press("s")
@@ -700,14 +706,25 @@ async def test_a_click_makes_a_plot_the_big_one():
 
 
 @played
-async def test_the_plots_show_where_the_walk_has_come_to(tmp_path):
-    async with driven(tmp_path / "s", *ON, "walk --steps 12 --measure 1") as app:
+async def test_the_plots_show_where_the_walk_has_come_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("lsshell.projector.LEAST", 1e6)  # the end of a walk is not waited for
+    async with driven(tmp_path / "s", *ON) as app:
+        with app.holding(12) as at_the_end:
+            with app.holding(2) as held:
+                await app.enter("walk --steps 12 --measure 1 --record 1", wait=False)
+                await app.until(held, "a held walk")
+                await app.until(lambda: app.app.projector.latest, "a picture during the walk")
+            await app.until(at_the_end, "the last step")
+            await app.until(lambda: app.app._traversal.here.step == 12, "a look at it")
+        await app.idle()
         here, start = app.path.here, app.path.start()
         change = 100 * (here.test_loss / start.test_loss - 1)
         assert f"{change:+.1f} %" in str(app.app.query_one("#plot-test-loss").border_title)
         assert f"{here.angle_deg:.1f}°" in str(app.app.query_one("#plot-angle").border_title)
         pca = app.app.query_one("#plot-path")
         await app.until(lambda: "of variance" in str(pca.border_title), "a projection")
+        projector = app.app.projector
+        await app.until(lambda: projector.latest.points[-1].step == 12, "a picture of the end")
         status = app.app.query_one(Status).render().plain
         assert "main:12" in status
         assert "|L−L*|/tol" in status

@@ -272,7 +272,8 @@ async def test_a_result_is_drawn_and_goes_the_way_of_every_command(tmp_path):
 
 
 @played
-async def test_earlier_results_are_shown_again_without_being_run_again(tmp_path):
+async def test_earlier_results_are_shown_again_without_being_run_again(tmp_path, gate):
+    gate.open.set()
     async with driven(tmp_path / "s", *ON, "survey --points 3") as app:
         await app.enter("survey start --points 4")  # on the main screen
         assert any("landscape screen: L or F2" in n for n in app.notices)
@@ -288,7 +289,10 @@ async def test_earlier_results_are_shown_again_without_being_run_again(tmp_path)
         await drawn(app)
         assert drawing(app) != later
         assert app.history == ran
+        gate.open.clear()
         app.app.say("survey --points 6")  # what comes now does not take the place of this one
+        await app.until(lambda: "under way" in str(screen(app).pane.border_title), "a picture")
+        gate.open.set()
         await app.idle()
         assert results.count() == 3
         assert text(app).count("\n") == 3

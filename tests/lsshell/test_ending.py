@@ -22,7 +22,7 @@ print("the last words")
 
 def after(ending: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", AT_WORK + ending], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", AT_WORK + ending], capture_output=True, text=True, timeout=240
     )
 
 

@@ -85,6 +85,8 @@ def test_the_worker_of_the_app_has_the_latest_at_hand():
     worker._hear(picture(1.0))
     assert worker.picture.values[0] == (1.0,) * 6
     assert worker.changes == 0  # nothing is new on the path
+    worker._outcome(Outcome(Line("test", 1, "pattern"), "pattern", 0.1, reply=Reply({}, "done")))
+    assert worker.said and worker.picture is None  # drawn after the result it would stay
 
 
 def test_the_figure_has_a_cell_for_every_value_and_the_lowest_row_first():

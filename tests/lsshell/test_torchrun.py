@@ -59,7 +59,7 @@ def torchrun(folder, *words):
 
 def ended(process, stdin=""):
     """Its exit code and what it printed."""
-    out, err = process.communicate(stdin, timeout=120)
+    out, err = process.communicate(stdin, timeout=240)
     return process.returncode, out, err
 
 
@@ -163,7 +163,7 @@ def test_what_is_for_one_process_is_refused_under_torchrun(words):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
         )
         assert found[rank].returncode == 1
     name = f"lsshell {words[0]}" if words else "the app"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from lsshell.sessions.journal import read_record
 from lsshell.sessions.replay import replay
 from lsshell.sessions.session import Session
 from lsshell.worker import Said, Worker
-from tests.lsshell.driving import PATIENCE, held_before, held_walk
+from tests.lsshell.driving import held_before, held_walk
+from tests.lsshell.patience import Patience
 from tests.sessions.conversation import SETUP, talk
 
 ON = tuple(SETUP.splitlines())
@@ -32,9 +32,9 @@ class Hands:
 
     def until(self, seen: Callable[[], object], what: str) -> None:
         """Waits until `seen()` holds, and does meanwhile what the screen's ticks do."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience()
         while not seen():
-            assert time.monotonic() < deadline, f"never came: {what}"
+            assert patience.lasts(), f"never came: {what}"
             self.worker.insist()
             self.woken.wait(0.005)
             self.woken.clear()

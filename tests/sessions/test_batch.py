@@ -161,7 +161,7 @@ def test_a_batch_that_was_killed_finishes_only_what_was_missing(tmp_path, comman
         "held-seed=2": False,
     }
     whole, cut = (out / f"held-seed={k}" / "session.lss" for k in (1, 2))
-    finished, half = whole.stat(), cut.read_text()
+    finished, half = whole.stat().st_mtime_ns, cut.read_text()
     assert half.endswith("model holding:make --seed 2\n")
 
     (tmp_path / "go").touch()
@@ -175,7 +175,7 @@ def test_a_batch_that_was_killed_finishes_only_what_was_missing(tmp_path, comman
     assert [row["variables"]["seed"] for row in rows] == ["1", "2", "3"]
     assert all(row["ok"] and row["point"]["loss"] > 0 for row in rows)
     assert rows[0] == before["held-seed=1"]
-    assert whole.stat() == finished
+    assert whole.stat().st_mtime_ns == finished
     assert (out / "held-seed=2.cut-off-1" / "session.lss").read_text() == half
     assert cut.read_text() != half
 
@@ -197,7 +197,7 @@ def test_runs_whose_batch_is_killed_end_after_their_command(tmp_path, command):
     process.wait()
     (tmp_path / "go").touch()
     session = tmp_path / "out" / "held-seed=2"
-    with FileLock(session / ".lock", timeout=60):
+    with FileLock(session / ".lock", timeout=240):
         text = (session / "session.lss").read_text()
     assert "#= parameters=15" in text
     assert "train --epochs" not in text
@@ -378,6 +378,7 @@ def found(job):
 
 
 def test_a_session_that_ended_well_is_done_though_its_batch_wrote_no_row(tmp_path, job):
+    began = time.time()
     session = talk(job.folder, SAID, variables={"steps": "2"})
     point = point_values(session.engine.path.here)
     session.close()
@@ -385,7 +386,7 @@ def test_a_session_that_ended_well_is_done_though_its_batch_wrote_no_row(tmp_pat
     assert row.ok
     assert row.error is None
     assert row.point == point
-    assert 0 <= row.seconds < 60
+    assert 0 <= row.seconds <= time.time() - began + 1  # a session's date is in whole seconds
     assert row.sha256 == not_ended(job).sha256
     assert run_batch([job], local_engine(), folder=job.folder.parent) == [row]
     assert rows_of(job.folder.parent) == [asdict(row)]

@@ -125,7 +125,7 @@ def test_a_job_whose_worker_always_dies_is_given_up(tmp_path, held, connected, m
     (row,) = run_batch(jobs, ray_engine(), folder=tmp_path / "out")
     assert not row.ok
     assert row.error == "its worker died in each of 1 attempts"
-    with FileLock(jobs[0].folder / ".lock", timeout=30):  # its process has died with it
+    with FileLock(jobs[0].folder / ".lock", timeout=240):  # its process has died with it
         assert (jobs[0].folder / "session.lss").read_text().endswith("--seed 0\n")
 
 
