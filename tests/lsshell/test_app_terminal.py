@@ -176,8 +176,10 @@ def test_from_the_first_screen_to_a_session_that_replays(start, tmp_path):
     screen.wait_for("› reg l2 on")  # what was switched is in the log as its command
     screen.say("walk --steps 30")
     screen.wait_for("main:30 ")
+    screen.wait_for_match(r"^ ready")
     screen.press("r")
     screen.wait_for("main:60 ")
+    screen.wait_for_match(r"^ ready")
 
     screen.press("7", footer="Go to")
     for _ in range(10):
