@@ -66,3 +66,10 @@ def test_pairs_without_positive_curvature_are_left_out():
     assert inverse.add(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0]))
     inverse.clear()
     assert len(inverse) == 0
+
+
+def test_pairs_too_short_for_the_precision_are_left_out():
+    inverse = InverseHessian(3, torch.zeros(2))
+    s, y = torch.tensor([1e-10, 0.0]), torch.tensor([1e-25, 0.0])  # yᵀy is 0 in float32
+    assert not inverse.add(s, y)
+    assert len(inverse) == 0
