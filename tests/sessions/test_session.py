@@ -373,6 +373,7 @@ def test_what_changed_since_the_start_is_said_of_the_same_function(session):
     assert session.engine.path.here.regularizers["spectral"] < start
     (outcome,) = say(session, "reg")
     (row,) = (line for line in outcome.reply.text.splitlines() if line.startswith("spectral"))
+    assert row.endswith("σ₁(W)²")
     assert " -" in row
 
 
