@@ -438,7 +438,12 @@ class Engine:
             weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
         if weight == 0.0 or not abs(weight) < MOST_WEIGHT:
             raise EngineError(f"{name}: weight {weight:g}; to switch it off say `reg {name} off`")
-        regularizer.value(theta)
+        value = regularizer.value(theta)
+        if not math.isfinite(value):
+            raise EngineError(
+                f"{name} is {value} here: the parameters are too large for it, or no numbers;"
+                " `goto` another point or say `dtype float64`"
+            )
         self._note_switched(name, regularizer)
         self.sum.terms[name] = (regularizer, weight)
         return regularizer

@@ -428,6 +428,21 @@ def test_a_users_factory_gets_its_arguments_and_is_found_from_where_lsshell_runs
     session.close()
 
 
+def test_the_export_of_a_path_is_no_checkpoint(tmp_path, session):
+    file = tmp_path / "path.safetensors"
+    results(session, f"walk --steps 2\nexport {file}")
+    (outcome,) = say(session, f"load {file}")
+    assert "export of a path, not a checkpoint" in outcome.failure.message
+
+
+def test_a_regulariser_that_is_no_number_here_is_not_switched_on(session):
+    engine = session.engine
+    engine.theta = engine.problem_theta() * float("nan")
+    (outcome,) = say(session, "reg l1 on")
+    assert "l1 is nan here" in outcome.failure.message
+    assert "l1" not in engine.sum.terms
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".npz", ".safetensors"])
 def test_exports_hold_every_point(tmp_path, session, suffix):
     file = tmp_path / f"points{suffix}"
