@@ -18,7 +18,7 @@ BatchNorm = Literal["frozen", "recomputed"]
 
 def has_batch_norm(problem: Problem) -> bool:
     """Whether the network normalises by running statistics."""
-    return bool(_layers(problem))
+    return bool(batch_norm_layers(problem))
 
 
 def taken_anew(problem: Problem, batch_norm: BatchNorm) -> bool:
@@ -27,7 +27,7 @@ def taken_anew(problem: Problem, batch_norm: BatchNorm) -> bool:
 
 
 def batch_norm_layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Those that normalise by batches, with running statistics or without."""
+    """Those that normalise by running statistics, or in training by the batch at hand."""
     modules = problem.network.modules()
     return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
@@ -40,7 +40,7 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
     momentum 1/k at the k-th chunk (Garipov et al. 2018, `update_bn`). Within `places.visit` the
     network has its own statistics back afterwards. Raises EngineError with one example.
     """
-    layers = _layers(problem)
+    layers = batch_norm_layers(problem)
     if not layers:
         return
     n = len(problem.x_train)
@@ -68,7 +68,7 @@ def batch_statistics(problem: Problem) -> Iterator[None]:
     """Inside, batch-norm layers normalise by the batch at hand, and their buffers stay as they are:
     the loss that is trained, of networks whose statistics at this θ are not known.
     """
-    layers = _layers(problem)
+    layers = batch_norm_layers(problem)
     modes = [layer.training for layer in layers]
     captured, unseen = problem._captured, problem._unseen
     if layers:
@@ -83,7 +83,3 @@ def batch_statistics(problem: Problem) -> Iterator[None]:
         for layer, mode in zip(layers, modes, strict=True):
             layer.track_running_stats = True
             layer.train(mode)
-
-
-def _layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [layer for layer in batch_norm_layers(problem) if layer.track_running_stats]

@@ -197,6 +197,8 @@ def _read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, KeyError, ValueError, RuntimeError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise EngineError(f"is truncated or damaged safetensors ({reason})") from None
+    if metadata.get("format", "").startswith("lsshell path"):
+        raise EngineError("is the export of a path, not a checkpoint: `save` at a point writes one")
     return tensors, metadata
 
 

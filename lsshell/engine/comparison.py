@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import Cancelled, DivergedError, NotFiniteError
 from lsshell.engine.events import Listener, Progress
 from lsshell.engine.problem import Problem
 from lsshell.engine.training import train
@@ -100,7 +100,7 @@ def weight_decay_sweep(
                 metrics = problem.test(trained.theta)
             except Cancelled:
                 return found
-            except EngineError:  # diverged: so it says, and the other λ are trained
+            except (DivergedError, NotFiniteError):  # so it says, and the other λ are trained
                 nan = math.nan
                 found.append(Trained(penalty, seed + run, nan, None, nan, None, None, nan, epochs))
                 continue

@@ -59,8 +59,9 @@ from lsshell.engine.steppers.paper import TABULAR, Paper
 from lsshell.engine.steppers.quasi_newton import QuasiNewton
 from lsshell.engine.store import PointStore
 from lsshell.engine.training import TrainingResult, train
+from lsshell.engine.vectors import norm
 from lsshell.engine.vocabulary import NETWORKS
-from lsshell.engine.walk import INTERRUPTED, PAUSED, walk
+from lsshell.engine.walk import INTERRUPTED, NO_TANGENT_SPACE, PAUSED, walk
 from lsshell.engine.wandering import WanderRequest, WanderResult, wander
 from lsshell.engine.watching import Watch
 
@@ -407,6 +408,7 @@ class Engine:
         It goes on a branch of its own, but for a level fixed where a traversal has just started.
         """
         problem, here = self.ready(), self.path.here
+        before = self.path.branch, self.theta, self._walker, self.level_set, self._recorder
         same = kind == "level" and theta is self.theta
         fresh = self.path.branch not in self.path.branches()  # named by `branch` just now
         if here is not None and not fresh and not (same and here.kind == "start"):
@@ -414,8 +416,12 @@ class Engine:
         self.theta, self._walker, self.level_set = theta, None, level_set
         observed = observe_cheap(problem, theta, self.seed)
         self._recorder = Recorder(problem, self.path, theta, observed, problem.gradients, self.seed)
-        with problem.uncancelled():  # training that was stopped ends at a point like any other
-            point = self._point(self._recorder, self._here(theta), kind, measure=True)
+        try:
+            with problem.uncancelled():  # training that was stopped ends at a point like any other
+                point = self._point(self._recorder, self._here(theta), kind, measure=True)
+        except BaseException:  # no test loss here, say
+            self.path.branch, self.theta, self._walker, self.level_set, self._recorder = before
+            raise
         point = self.path.add(point, problem.state(theta), keep=True)
         self.listen(Started(point))
         return point
@@ -432,9 +438,14 @@ class Engine:
             weight = self.sum.terms[name][1] if name in self.sum.terms else 1.0
         if weight == 0.0 or not abs(weight) < MOST_WEIGHT:
             raise EngineError(f"{name}: weight {weight:g}; to switch it off say `reg {name} off`")
-        regularizer.value(theta)
-        self.sum.terms[name] = (regularizer, weight)
+        value = regularizer.value(theta)
+        if not math.isfinite(value):
+            raise EngineError(
+                f"{name} is {value} here: the parameters are too large for it, or no numbers;"
+                " `goto` another point or say `dtype float64`"
+            )
         self._note_switched(name, regularizer)
+        self.sum.terms[name] = (regularizer, weight)
         return regularizer
 
     def _note_switched(self, name: str, regularizer: Regularizer) -> None:
@@ -696,6 +707,8 @@ class Engine:
                 f" {abs(loss - terrain.level_set.level) / terrain.level_set.tolerance:.1f}"
                 " tolerances: fix the level anew with `level`"
             )
+        if norm(gradient) == 0.0:
+            raise EngineError(NO_TANGENT_SPACE)
         return terrain.at(theta, loss, gradient)
 
     def _record_step(

@@ -13,7 +13,6 @@ from lsshell.engine.events import Progress, Stopped
 from lsshell.engine.levelset import LevelSet
 from lsshell.engine.path import Point
 from lsshell.engine.steppers import Position, Terrain
-from lsshell.engine.vectors import norm
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
@@ -59,8 +58,6 @@ class Excursion:
         spent = problem.gradients
         here = engine._position(terrain, theta)
         problem.gradients = spent + 1  # R is a measure here
-        if norm(here.gradient) == 0.0:
-            raise EngineError("∇L is zero here: the level set has no tangent space at this point")
         if engine.level_set is None:
             engine._start_at(theta, "level", level_set)
         keep, measure = schedule(steps, keep, measure)

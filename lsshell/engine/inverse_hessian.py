@@ -74,7 +74,8 @@ class InverseHessian:
 
     def add(self, s: Tensor, y: Tensor) -> bool:
         """Takes the pair (s, y), each (p,); False (and nothing kept) where sᵀy is not positive."""
-        if not dot(s, y) > CURVATURE * math.sqrt(dot(s, s) * dot(y, y)):
+        squares = dot(s, s) * dot(y, y)  # 0 where they are too short for the precision
+        if not (squares > 0.0 and dot(s, y) > CURVATURE * math.sqrt(squares)):
             return False
         if len(self._order) < self.memory:
             row = len(self._order)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lsshell.engine.errors import NotFiniteError
 from lsshell.engine.inverse_hessian import InverseHessian
 from lsshell.engine.problem import Problem
 from lsshell.engine.vectors import dot, norm
@@ -171,8 +172,12 @@ def move_to(
             raise LevelNotReached(loss)
         step = _towards(level_set, curvature, loss, gradient)
         trial = torch.add(theta, step, alpha=damping)
-        trial_loss, trial_gradient = problem.loss_and_gradient(trial)
         spent += 1
+        try:
+            trial_loss, trial_gradient = problem.loss_and_gradient(trial)
+        except NotFiniteError:  # too far, as for any step that does not help
+            damping /= 2
+            continue
         curvature.add(trial - theta, trial_gradient - gradient)
         if abs(level_set.residual(trial_loss)) < abs(level_set.residual(loss)):
             theta, loss, gradient = trial, trial_loss, trial_gradient

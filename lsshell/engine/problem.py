@@ -150,12 +150,18 @@ class Problem:
     def _notices(self) -> tuple[str, ...]:
         modules = list(self.network.modules())
         dropout = sum(isinstance(m, _DROPOUT) for m in modules)
-        frozen = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
+        normalised = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if any(m.running_mean is None for m in normalised):
+            raise EngineError(
+                "batch norm without running statistics (track_running_stats=False) normalises by"
+                " the examples that come together, so the loss would depend on --chunk: let it"
+                " keep them"
+            )
         notices = []
         if dropout:
             notices.append(f"dropout is off ({_layers(dropout)})")
-        if frozen:
-            notices.append(f"batch-norm statistics are frozen ({_layers(frozen)})")
+        if normalised:
+            notices.append(f"batch-norm statistics are frozen ({_layers(len(normalised))})")
         return tuple(notices)
 
     def _place_pair(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,7 +170,7 @@ class Problem:
         return x, y
 
     def _check_fit(self) -> None:
-        """One forward pass on two examples: does this network take this data?"""
+        """One forward pass on two examples (one, of one): does this network take this data?"""
         x, y = self.x_train[:2], self.y_train[:2]
         given = "×".join(map(str, x.shape[1:]))
         try:
@@ -190,11 +196,11 @@ class Problem:
                     f"the network gives {got or 'scalar'} outputs, "
                     f"the data {self.data.name} has {wanted} classes"
                 )
-        elif outputs.reshape(2, -1).shape[1] != y.reshape(2, -1).shape[1]:
-            got = outputs.reshape(2, -1).shape[1]
+        elif outputs.reshape(len(y), -1).shape[1] != y.reshape(len(y), -1).shape[1]:
+            got = outputs.reshape(len(y), -1).shape[1]
             raise EngineError(
                 f"the network gives {got} outputs, the data {self.data.name} has "
-                f"{y.reshape(2, -1).shape[1]} targets"
+                f"{y.reshape(len(y), -1).shape[1]} targets"
             )
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from lsshell.engine.convergence import Convergence
+from lsshell.engine.errors import EngineError
 from lsshell.engine.levelset import LevelSet, Split
 from lsshell.engine.path import Kind, Path, Point
 from lsshell.engine.problem import Problem
@@ -124,12 +126,16 @@ class Recorder:
     def values(
         self, theta: Tensor, switched: Mapping[str, Regularizer], known: Mapping[str, float]
     ) -> dict[str, float]:
-        """Unweighted regulariser values: those switched on and all the cheap ones."""
-        spent = self.problem.gradients
-        values = {
-            name: known[name] if name in known else regularizer.value(theta)
-            for name, regularizer in {**self.observed, **switched}.items()
-        }
+        """Unweighted regulariser values: those switched on and all the cheap ones (that are defined
+        at θ).
+        """
+        spent, values = self.problem.gradients, dict[str, float]()
+        for name, regularizer in {**self.observed, **switched}.items():
+            try:
+                values[name] = known[name] if name in known else regularizer.value(theta)
+            except EngineError:  # log of a layer that is zero, say
+                if name in switched:
+                    raise
         self.problem.gradients = spent  # measuring is not walking
         return {name: values[name] for name in REGULARIZERS if name in values}
 
@@ -147,13 +153,12 @@ def observe_cheap(problem: Problem, theta: Tensor, seed: int) -> dict[str, Regul
 
 
 def _angle(split: Split | None, descending: bool) -> float | None:
-    if split is None or split.slope_norm == 0.0:
-        return None
-    return split.angle(1.0 if descending else -1.0)
+    angle = math.nan if split is None else split.angle(1.0 if descending else -1.0)
+    return None if math.isnan(angle) else angle  # ∇L or ∇R is zero
 
 
 def _implied(split: Split | None, descending: bool) -> float | None:
     """1/ν; negative where lowering R would lower L too."""
-    if split is None or split.multiplier == 0.0:
+    if split is None or split.multiplier == 0.0 or not math.isfinite(split.multiplier):
         return None
     return (1.0 if descending else -1.0) / split.multiplier

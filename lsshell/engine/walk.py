@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lsshell.engine.errors import Cancelled, EngineError
+from lsshell.engine.errors import Cancelled
 from lsshell.engine.events import Event, Refused
 from lsshell.engine.location import Until, crossing, met
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
@@ -15,6 +15,7 @@ from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 # Angles this close to a constrained stationary point are one: sin(∠(r, g)) below it.
 STATIONARY_SINE = 1e-4
 PAUSED, INTERRUPTED = "paused", "interrupted"
+NO_TANGENT_SPACE = "∇L is zero here: the level set has no tangent space at this point"
 STEPS_TAKEN = " steps taken"  # how a reason ends where they ran out
 
 
@@ -109,7 +110,7 @@ def arrived(here: Position, sign: float, until_angle: float | None) -> str | Non
     if here.split.slope_norm == 0.0:
         return "∇R is zero here: nothing to descend"
     if math.isnan(angle):
-        raise EngineError("∇L is zero here: the level set has no tangent space at this point")
+        return NO_TANGENT_SPACE
     if until_angle is not None and sign * angle >= sign * until_angle:
         return f"angle {angle:.4g}° reached"
     if here.split.sine <= STATIONARY_SINE:

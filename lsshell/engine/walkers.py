@@ -256,6 +256,8 @@ class _Walkers:
         terrain = Terrain(problem, level_set, total, self.sign, engine.listen)
         if self.request.runs == 1:
             return []
+        if problem.p == 1:
+            raise EngineError("one parameter: the level set has no tangent space to displace in")
         seed = engine.seed if self.request.seed is None else self.request.seed
         length = self.request.spread * norm(theta)
         _, gradient = problem.loss_and_gradient(theta)

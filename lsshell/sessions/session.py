@@ -183,7 +183,8 @@ class Session:
                 self.open_journal()
                 if self.journal is not None:
                     self.journal.begin(text)
-            reply = self._call(call)
+            with contextlib.nullcontext() if talk else self._counted():
+                reply = self._call(call)
             if self.journal is not None and not talk:
                 self.journal.end(self._recorded(reply))
         except CommandError as e:
@@ -242,6 +243,20 @@ class Session:
             if DEBUG_VARIABLE in os.environ or isinstance(e, SessionError):
                 raise
             raise CommandError(_defect(e)) from e
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """What fails with nothing on record costs the walk no gradients: no replay spends them."""
+        path = None if self._engine is None else self._engine.path
+        problem = None if self._engine is None else self._engine.problem
+        spent = 0 if problem is None else problem.gradients
+        recorded = 0 if path is None else path.next_index
+        try:
+            yield
+        except BaseException:
+            if problem is not None and path is not None and path.next_index == recorded:
+                problem.gradients = spent
+            raise
 
     def _failed(
         self,

@@ -121,7 +121,7 @@ def _regularizers(engine: Engine, traversal: Traversal | None) -> tuple[Regulari
     for name in REGULARIZERS:
         view = RegularizerView(name, KINDS[name].formula, None, last.get(name), first.get(name))
         if name in terms:
-            view = replace(view, weight=terms[name][1])
+            view = replace(view, weight=terms[name][1], formula=terms[name][0].formula)
         if name in since:
             view = _as_switched(view, switched[name], traversal)
         views.append(view)

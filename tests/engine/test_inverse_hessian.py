@@ -76,3 +76,10 @@ def test_a_length_is_that_of_all_parts_in_float64(monkeypatch, cached):
     a = torch.tensor([1e-4, 3e4, -5e3, 7.0, 1e-9, 2e4, 0.0, 1.5, -2.5, 8e3])
     assert vectors.norm(a) == pytest.approx(float(a.double().norm()), rel=1e-14)
     assert vectors.norm(a[:0]) == 0.0
+
+
+def test_pairs_too_short_for_the_precision_are_left_out():
+    inverse = InverseHessian(3, torch.zeros(2))
+    s, y = torch.tensor([1e-10, 0.0]), torch.tensor([1e-25, 0.0])  # yᵀy is 0 in float32
+    assert not inverse.add(s, y)
+    assert len(inverse) == 0

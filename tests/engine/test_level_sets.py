@@ -332,6 +332,14 @@ def test_moving_to_a_level_below_the_least_loss_says_how_close_it_came():
     assert e.value.closest == pytest.approx(1.0, abs=0.05)
 
 
+def test_moving_to_a_level_turns_back_where_the_loss_is_not_a_number():
+    # The first Newton step goes far beyond 1, where there is no loss.
+    problem = GivenLoss(tensor(0.1), lambda t: -(1.0 - t).log().sum())
+    theta, loss = move_to(problem, LevelSet(3.0, 1e-3), problem.theta.clone())
+    assert loss == pytest.approx(3.0, abs=1e-4)
+    assert float(theta) == pytest.approx(1.0 - math.exp(-3.0), abs=1e-4)
+
+
 @pytest.mark.parametrize("cosine", [-1.0, -0.999999, -0.5, 0.0, 0.7, 1.0])
 def test_split_gives_the_rejection_and_an_angle_without_loss_near_180(cosine):
     g = tensor(0.0, 2.0, 0.0)

@@ -215,11 +215,20 @@ def test_a_request_to_stop_is_heard_between_gradients():
         (nn.Linear(5, 2), blobs(), "2 outputs, the data small has 3 classes"),
         (nn.Linear(3, 2), regression(), "2 outputs, the data small has 1 targets"),
         (nn.Tanh(), blobs(), "no trainable parameters"),
+        (nn.Linear(3, 2), regression(1), "2 outputs, the data small has 1 targets"),
+        (nn.BatchNorm1d(5, track_running_stats=False), blobs(), "would depend on --chunk"),
     ],
 )
 def test_networks_that_do_not_fit_the_data_are_refused(network, data, message):
     with pytest.raises(EngineError, match=message):
         Problem(network, data)
+
+
+def test_one_example_is_data_enough():
+    data = regression(1)
+    problem = Problem(nn.Linear(3, 1), data, dtype=torch.float64)
+    error = float(problem.network(data.x_train.double()).detach() - data.y_train)
+    assert problem.loss(problem.theta) == pytest.approx(error**2)
 
 
 def test_more_outputs_than_classes_are_allowed():

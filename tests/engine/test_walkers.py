@@ -374,3 +374,14 @@ def test_on_a_sphere_all_walkers_come_to_the_same_pole():
         assert walker.steps < 400
         engine.goto(walker.branch)
         np.testing.assert_allclose(engine.theta, a / norm(a), atol=1e-3)
+
+
+def test_of_one_parameter_no_start_can_be_displaced():
+    problem = GivenLoss([3.0], lambda t: t.square().sum())
+    engine = Engine()
+    engine.data = problem.data
+    engine._adopt(problem, problem.theta.clone())
+    engine.switch("l2", None, {})
+    with pytest.raises(EngineError, match="one parameter"):
+        many(engine, 2, batched=False)
+    assert not engine.path.points

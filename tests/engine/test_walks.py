@@ -10,6 +10,9 @@ from lsshell.engine import Engine, EngineError, WalkRequest
 from lsshell.engine.comparison import comparison_rows
 from lsshell.engine.events import Kept, Measured, Progress, Refused, Started, Stepped, Stopped
 from lsshell.engine.regularizers import REGULARIZERS
+from lsshell.engine.walkers import WalkersRequest, walk_many
+from lsshell.engine.wandering import WanderRequest
+from tests.engine.small import dataset
 
 SMOOTH = [n for n in REGULARIZERS if n != "distance"]
 
@@ -413,6 +416,49 @@ def test_comparison_with_weight_decay_starts_from_the_same_seeds_and_reports_pla
     # λ = 10 drives the weights to zero: the data loss alone is that of guessing, log 3.
     assert rows[2].train_loss.mean == pytest.approx(math.log(3), abs=0.05)
     assert engine.theta_hash() == before
+
+
+def test_comparison_names_what_keeps_it_from_training():
+    engine = Engine()
+    engine.load_data("iris", "iris", None, train=1)
+    engine.build_model(["mlp-bn", "4-8-3"], None, {})
+    settings = {"runs": 1, "epochs": 1, "rate": 1e-2, "batch": 32, "biases": False}
+    with pytest.raises(EngineError, match="at least two examples"):
+        engine.compare_weight_decay([0.0], from_start=False, **settings)
+
+
+@pytest.mark.parametrize("way", ["walk", "wander", "walkers"])
+def test_where_the_loss_has_no_gradient_nothing_is_recorded(way):
+    engine = Engine()
+    engine.data = dataset(torch.eye(2), torch.tensor([0, 1]))
+    engine.build_model(["mlp", "2-3-2"], None, {})
+    engine.theta = torch.zeros_like(engine.problem_theta())  # half of each class: a guess
+    engine.switch("l1", None, {})
+    with pytest.raises(EngineError, match="∇L is zero here"):
+        if way == "wander":
+            engine.wander(WanderRequest(steps=2))
+        elif way == "walk":
+            engine.walk(WalkRequest(steps=2))
+        else:
+            walk_many(engine, WalkersRequest(WalkRequest(steps=2), runs=2))
+    assert engine.level_set is None
+    assert not engine.path.points
+    start = engine.fix_level(None, None)
+    assert start.angle_deg is None
+    assert start.regularizers["l1"] == pytest.approx(0.0, abs=1e-30)
+    assert "spectral" not in start.regularizers  # the logarithm of a layer of zeros
+
+
+def test_a_level_that_cannot_be_measured_leaves_everything_as_it_was(engine):
+    level_set, branch, start = engine.level_set, engine.path.branch, engine._recorder
+    theta, points = engine.theta, dict(engine.path.points)
+    engine.problem.x_test[0] = math.nan
+    with pytest.raises(EngineError, match="the loss is nan"):
+        engine.fix_level(2 * level_set.level, None)
+    assert engine.level_set is level_set
+    assert engine.theta is theta
+    assert engine._recorder is start
+    assert (engine.path.branch, engine.path.points) == (branch, points)
 
 
 def test_switching_tells_the_value_at_the_start_with_the_options_it_has_now(engine):

@@ -169,6 +169,17 @@ def test_a_timed_walk_that_ended_by_its_steps_replays_however_slow(tmp_path):
     assert replayed(tmp_path / "s", tmp_path).difference is None
 
 
+def test_what_a_failed_command_spent_is_not_on_the_count(tmp_path):
+    session = talk(tmp_path / "s", SETUP)
+    before = session.engine.problem.gradients
+    assert say(session, "level 1e-30")[0].failure is not None
+    assert session.engine.problem.gradients == before
+    results(session, "walk --steps 2")
+    session.close()
+    found = replayed(tmp_path / "s", tmp_path)
+    assert found.difference is None, str(found.difference)
+
+
 def test_a_command_that_fails_on_replay_is_told(tmp_path):
     talk(tmp_path / "t", f"data iris\nmodel mlp 4-8-3\nsave {tmp_path / 'c'}").close()
     talk(tmp_path / "s", f"data iris\nload {tmp_path / 'c.safetensors'}").close()

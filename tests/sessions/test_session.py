@@ -373,6 +373,7 @@ def test_what_changed_since_the_start_is_said_of_the_same_function(session):
     assert session.engine.path.here.regularizers["spectral"] < start
     (outcome,) = say(session, "reg")
     (row,) = (line for line in outcome.reply.text.splitlines() if line.startswith("spectral"))
+    assert row.endswith("σ₁(W)²")
     assert " -" in row
 
 
@@ -425,6 +426,21 @@ def test_a_users_factory_gets_its_arguments_and_is_found_from_where_lsshell_runs
     session = talk(tmp_path / "s", "data iris\nmodel pack.nets:small 7 --depth 2")
     assert session.engine.problem.p == 4 * 7 + 7 + 7 * 3 + 3
     session.close()
+
+
+def test_the_export_of_a_path_is_no_checkpoint(tmp_path, session):
+    file = tmp_path / "path.safetensors"
+    results(session, f"walk --steps 2\nexport {file}")
+    (outcome,) = say(session, f"load {file}")
+    assert "export of a path, not a checkpoint" in outcome.failure.message
+
+
+def test_a_regulariser_that_is_no_number_here_is_not_switched_on(session):
+    engine = session.engine
+    engine.theta = engine.problem_theta() * float("nan")
+    (outcome,) = say(session, "reg l1 on")
+    assert "l1 is nan here" in outcome.failure.message
+    assert "l1" not in engine.sum.terms
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".npz", ".safetensors"])

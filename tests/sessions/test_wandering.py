@@ -48,6 +48,17 @@ def test_the_three_commands_replay_bit_for_bit_and_go_on_from_each_other(tmp_pat
     assert replayed(tmp_path / "said", tmp_path) is None
 
 
+def test_at_the_regularisers_own_minimum_there_is_no_angle_and_no_further_minimum(tmp_path):
+    session = talk(tmp_path / "said", SETUP + "reg l2 off\nreg distance on")
+    (outcome,) = say(session, "regularization-path --to 2 --points 2")
+    (minimum,) = outcome.reply.values["minima"]
+    assert minimum["angle_deg"] is None
+    assert minimum["value"] == 0.0
+    assert "short of" not in outcome.reply.text
+    session.close()
+    assert replayed(tmp_path / "said", tmp_path) is None
+
+
 def test_what_they_recorded_is_plotted_exported_and_projected_like_any_walk(tmp_path):
     session = talk(tmp_path / "said", SETUP)
     for line in COMMANDS:

@@ -27,11 +27,17 @@ def random_directions(problem: Problem, theta: Tensor, count: int, seed: int) ->
     normalisation parameters do not move, nor do filters that are zero. Direction k is the same
     whatever `count` is. Li et al. 2018, "Visualizing the loss landscape of neural nets".
 
-    Raises EngineError where nothing would move.
+    Raises EngineError where nothing would move, and for two that are one (of a single weight).
     """
     if count < 1:
         raise EngineError("ask for one direction at least")
-    return torch.stack([random_direction(problem, theta, k, seed) for k in range(count)])
+    found = torch.stack([random_direction(problem, theta, k, seed) for k in range(count)])
+    if count == 2 and not _independent(found):
+        raise EngineError(
+            "the two random directions are parallel, so few are the weights: another --seed, or"
+            " --dimensions 1"
+        )
+    return found
 
 
 def random_direction(problem: Problem, theta: Tensor, number: int, seed: int) -> Tensor:

@@ -25,7 +25,7 @@ class HessianTrace(Regularizer):
     """
 
     name: ClassVar[str] = "hessian-trace"
-    formula: ClassVar[str] = "mean vᵀ∇²L v ≈ tr ∇²L"
+    formula = "mean vᵀ∇²L v ≈ tr ∇²L"
     cheap: ClassVar[bool] = False
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int, *, probes: int = 4) -> None:

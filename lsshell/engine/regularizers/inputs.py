@@ -72,7 +72,7 @@ class Jacobian(_OfInputGradients):
     """
 
     name: ClassVar[str] = "jacobian"
-    formula: ClassVar[str] = "mean ‖∂f/∂x‖²"
+    formula = "mean ‖∂f/∂x‖²"
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int, *, projections: int = 0) -> None:
         super().__init__(problem, theta, seed)
@@ -109,7 +109,7 @@ class GradientNorm(_OfInputGradients):
     """
 
     name: ClassVar[str] = "gradient-norm"
-    formula: ClassVar[str] = "mean ‖∂ℓ/∂x‖²"
+    formula = "mean ‖∂ℓ/∂x‖²"
 
     def scalars(self, x: Tensor, y: Tensor, start: int) -> Iterator[Tensor]:
         yield self.problem.loss_sum(self.problem.network(x), y)

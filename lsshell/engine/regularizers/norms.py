@@ -18,7 +18,7 @@ class L2(Regularizer):
     """R = Σ θ² over all parameters, biases too; ∇R = 2θ (Tahir & Katz 2020, released program)."""
 
     name: ClassVar[str] = "l2"
-    formula: ClassVar[str] = "Σ θ²"
+    formula = "Σ θ²"
 
     def value_and_gradient(self, theta: Tensor, out: Tensor) -> float:
         torch.mul(theta, 2.0, out=out)
@@ -40,7 +40,7 @@ class L2Weights(Regularizer):
     """
 
     name: ClassVar[str] = "l2-weights"
-    formula: ClassVar[str] = "Σ w², no biases"
+    formula = "Σ w², no biases"
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int) -> None:
         super().__init__(problem, theta, seed)
@@ -73,7 +73,7 @@ class L1(Regularizer):
     """
 
     name: ClassVar[str] = "l1"
-    formula: ClassVar[str] = "Σ √(θ² + ε²)"
+    formula = "Σ √(θ² + ε²)"
 
     def __init__(
         self, problem: Problem, theta: Tensor, seed: int, *, eps: float | None = None
@@ -97,7 +97,7 @@ class Elastic(Regularizer):
     """R = a·Σ √(θ² + ε²) + (1 − a)·Σ θ², a = `ratio` in [0, 1] (0.5): Zou & Hastie 2005."""
 
     name: ClassVar[str] = "elastic"
-    formula: ClassVar[str] = "a·l1 + (1 − a)·l2"
+    formula = "a·l1 + (1 − a)·l2"
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Distance(Regularizer):
     """R = ‖θ − θ₀‖², θ₀ the traversal's start, or the parameters of a checkpoint (`reference`)."""
 
     name: ClassVar[str] = "distance"
-    formula: ClassVar[str] = "‖θ − θ₀‖²"
+    formula = "‖θ − θ₀‖²"
 
     def __init__(
         self, problem: Problem, theta: Tensor, seed: int, *, reference: Tensor | None = None
@@ -160,7 +160,7 @@ class Random(Regularizer):
     """
 
     name: ClassVar[str] = "random"
-    formula: ClassVar[str] = "a·θ, a random, ‖a‖ = 1"
+    formula = "a·θ, a random, ‖a‖ = 1"
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int) -> None:
         super().__init__(problem, theta, seed)

@@ -43,7 +43,7 @@ class PathNorm(Regularizer):
     """
 
     name: ClassVar[str] = "path-norm"
-    formula: ClassVar[str] = "Σ paths Π w²"
+    formula = "Σ paths Π w²"
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int) -> None:
         super().__init__(problem, theta, seed)

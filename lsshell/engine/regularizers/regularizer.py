@@ -28,7 +28,7 @@ class Regularizer(ABC):
     """
 
     name: ClassVar[str]
-    formula: ClassVar[str]
+    formula: str  # of the class with default options, of an instance with its own
     cheap: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, theta: Tensor, seed: int) -> None:

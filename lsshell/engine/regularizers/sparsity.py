@@ -53,7 +53,7 @@ class Group(_OfWeights):
     """
 
     name: ClassVar[str] = "group"
-    formula: ClassVar[str] = "Σ units √n ‖w_u‖"
+    formula = "Σ units √n ‖w_u‖"
 
     def of(self, weights: Tensor, eps: float) -> tuple[float, Tensor]:
         root = (weights.square().sum(1) + eps**2).sqrt()
@@ -69,7 +69,7 @@ class Compress(_OfWeights):
     """
 
     name: ClassVar[str] = "compress"
-    formula: ClassVar[str] = "Σ layers ‖w‖₁/‖w‖₂"
+    formula = "Σ layers ‖w‖₁/‖w‖₂"
 
     def of(self, weights: Tensor, eps: float) -> tuple[float, Tensor]:
         root, one, two = smoothed_norms(weights, eps)

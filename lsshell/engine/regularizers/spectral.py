@@ -28,7 +28,7 @@ class Spectral(Regularizer):
     """
 
     name: ClassVar[str] = "spectral"
-    formula: ClassVar[str] = "Σ layers log σ₁(W)"
+    formula = "Σ layers log σ₁(W)"
 
     def __init__(
         self,
@@ -40,6 +40,8 @@ class Spectral(Regularizer):
     ) -> None:
         super().__init__(problem, theta, seed)
         self.form = form
+        if form == "square":
+            self.formula = "Σ layers σ₁(W)²"
         self.options = {"form": form}
         self.parts = [s for s in problem.slots if s.is_weight]
         if not self.parts:

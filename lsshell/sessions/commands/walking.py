@@ -144,14 +144,14 @@ def _all_regularizers(session: FromSession) -> Reply:
     start = engine.start_point() if engine.path.here is not None else None
     rows = []
     for name, kind in REGULARIZERS.items():
-        on = name in engine.sum.terms
-        weight = engine.sum.terms[name][1] if on else None
+        regularizer, weight = engine.sum.terms.get(name, (kind, None))
+        on = weight is not None
         now = point.regularizers.get(name) if point else None
         first = start.regularizers.get(name) if start else None
         change = "–" if now is None or first is None else _change(first, now)
         values[name] = {"on": on, "weight": weight, "value": now}
         rows.append(
-            [name, "on" if on else "·", number(weight), number(now, 5), change, kind.formula]
+            [name, "on" if on else "·", number(weight), number(now, 5), change, regularizer.formula]
         )
     text = table(["", "", "weight", "value", "since start", "formula"], rows, left=(0, 1, 5))
     return Reply({"regularizers": values}, text, {})

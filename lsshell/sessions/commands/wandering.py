@@ -216,7 +216,8 @@ def regularization_path(
         "theta": result.theta,
     }
     text = f"{result.reason}: {len(rows)} minima, {result.gradients} gradients"
-    short = sum(row["angle_deg"] < until_angle for row in rows)
+    angles = [row["angle_deg"] for row in rows]  # none at R's own minimum, where ∇R is zero
+    short = sum(angle is not None and angle < until_angle for angle in angles)
     if short:
         text += f"; {short} of them short of {until_angle:g}°"
     if rows:
@@ -249,7 +250,7 @@ def _minima_table(rows: list[dict[str, Any]]) -> str:
             number(row["value"], 5),
             number(row["multiplier"]),
             number(row["implied_weight_decay"]),
-            f"{row['angle_deg']:.2f}°",
+            "–" if row["angle_deg"] is None else f"{row['angle_deg']:.2f}°",
             number(row["test_loss"], 5),
             number(100 * row["test_accuracy"]) if accuracy else number(row["test_rmse"]),
             str(row["step"]),

@@ -17,7 +17,7 @@ from lsshell.engine.landscape.grid import evaluate, grid
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.path import Path
 from lsshell.engine.problem import Problem
-from tests.engine.small import blobs, images
+from tests.engine.small import blobs, images, regression
 
 
 def convolutional():
@@ -140,3 +140,10 @@ def test_no_line_through_one_point_and_no_plane_through_a_line_of_points():
         point_directions(a, a)
     with pytest.raises(EngineError, match="one line"):
         point_directions(a, b, -2.0 * b)
+
+
+def test_no_plane_in_random_directions_of_a_single_weight():
+    problem = Problem(nn.Linear(1, 1), regression(4, 1), dtype=torch.float64)
+    assert len(random_directions(problem, problem.theta, 1, 0)) == 1
+    with pytest.raises(EngineError, match="parallel"):
+        random_directions(problem, problem.theta, 2, 0)
