@@ -23,6 +23,15 @@ Split = Literal["train", "test"]
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
+def _refuse_batch_statistics(network: nn.Module) -> None:
+    layers = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    if any(layer.running_mean is None for layer in layers):
+        raise EngineError(
+            "batch norm without running statistics (track_running_stats=False) normalises by the"
+            " examples that come together, so the loss would depend on --chunk: let it keep them"
+        )
+
+
 def chunk_sizes(n: int, chunk: int) -> list[int]:
     """n examples in slices of `chunk`; a single one left over goes with those before it, since
     batch norm can normalise no single example."""
@@ -150,18 +159,12 @@ class Problem:
     def _notices(self) -> tuple[str, ...]:
         modules = list(self.network.modules())
         dropout = sum(isinstance(m, _DROPOUT) for m in modules)
-        normalised = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        if any(m.running_mean is None for m in normalised):
-            raise EngineError(
-                "batch norm without running statistics (track_running_stats=False) normalises by"
-                " the examples that come together, so the loss would depend on --chunk: let it"
-                " keep them"
-            )
+        frozen = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
         notices = []
         if dropout:
             notices.append(f"dropout is off ({_layers(dropout)})")
-        if normalised:
-            notices.append(f"batch-norm statistics are frozen ({_layers(len(normalised))})")
+        if frozen:
+            notices.append(f"batch-norm statistics are frozen ({_layers(frozen)})")
         return tuple(notices)
 
     def _place_pair(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,6 +174,7 @@ class Problem:
 
     def _check_fit(self) -> None:
         """One forward pass on two examples (one, of one): does this network take this data?"""
+        _refuse_batch_statistics(self.network)
         x, y = self.x_train[:2], self.y_train[:2]
         given = "×".join(map(str, x.shape[1:]))
         try:
