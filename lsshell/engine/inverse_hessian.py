@@ -127,7 +127,7 @@ class InverseHessian:
             torch.add(v[:, part], weights_y @ self._y[:count, part], out=found[:, part])
         if self._curvature is not None:
             self._curvature.subtract_transposed(along_j, found)
-        for part in spans(rows):
+        for part in spans(v):
             found[:, part].mul_(1.0 / rho).add_(weights_s @ self._s[:count, part])
         return list(found)
 

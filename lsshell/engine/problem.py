@@ -23,15 +23,6 @@ Split = Literal["train", "test"]
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
-def _refuse_batch_statistics(network: nn.Module) -> None:
-    layers = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    if any(layer.running_mean is None for layer in layers):
-        raise EngineError(
-            "batch norm without running statistics (track_running_stats=False) normalises by the"
-            " examples that come together, so the loss would depend on --chunk: let it keep them"
-        )
-
-
 def chunk_sizes(n: int, chunk: int) -> list[int]:
     """n examples in slices of `chunk`; a single one left over goes with those before it, since
     batch norm can normalise no single example."""
@@ -157,9 +148,8 @@ class Problem:
             q.grad = gradient
 
     def _notices(self) -> tuple[str, ...]:
-        modules = list(self.network.modules())
-        dropout = sum(isinstance(m, _DROPOUT) for m in modules)
-        frozen = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
+        dropout = sum(isinstance(m, _DROPOUT) for m in self.network.modules())
+        frozen = len(self.batch_norms)
         notices = []
         if dropout:
             notices.append(f"dropout is off ({_layers(dropout)})")
@@ -174,7 +164,12 @@ class Problem:
 
     def _check_fit(self) -> None:
         """One forward pass on two examples (one, of one): does this network take this data?"""
-        _refuse_batch_statistics(self.network)
+        if any(layer.running_mean is None for layer in self.batch_norms):
+            raise EngineError(
+                "batch norm without running statistics (track_running_stats=False) normalises by"
+                " the examples that come together, so the loss would depend on --chunk: let it"
+                " keep them"
+            )
         x, y = self.x_train[:2], self.y_train[:2]
         given = "×".join(map(str, x.shape[1:]))
         try:
@@ -224,6 +219,12 @@ class Problem:
     def tensor_names(self) -> list[str]:
         """Of the tensors that make θ, in their order."""
         return [slot.name for slot in self.slots]
+
+    @property
+    def batch_norms(self) -> list[nn.modules.batchnorm._BatchNorm]:
+        """Layers that normalise by running statistics, or in training by the batch at hand."""
+        modules = self.network.modules()
+        return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def slots_of(self, module: nn.Module) -> dict[str, Slot]:
         """Where the parameters that are a module's own live in θ, by their names in it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +81,8 @@ class PointStore:
         held = self._memory.get(index)  # one look: another thread may be putting it on disk
         if held is not None:
             return held
-        path = self.path(index)
-        try:
+        with self._reading(index) as path:
             return load_file(path)
-        except (OSError, SafetensorError) as e:
-            raise EngineError(f"the parameters of point {index} cannot be read: {path}: {e}") from e
 
     def row(self, index: int, names: Sequence[str], span: slice = WHOLE) -> Tensor:
         """θ[span] of point `index`: its tensors `names` one after the other, flattened.
@@ -94,11 +92,15 @@ class PointStore:
         held = self._memory.get(index)
         if held is not None:
             return _cut([(held[name].shape, held[name].__getitem__) for name in names], span)
+        with self._reading(index) as path, safe_open(path, "pt") as file:
+            slices = [file.get_slice(name) for name in names]
+            return _cut([(s.get_shape(), s.__getitem__) for s in slices], span)
+
+    @contextlib.contextmanager
+    def _reading(self, index: int) -> Iterator[Path]:
         path = self.path(index)
         try:
-            with safe_open(path, "pt") as file:
-                slices = [file.get_slice(name) for name in names]
-                return _cut([(s.get_shape(), s.__getitem__) for s in slices], span)
+            yield path
         except (OSError, SafetensorError) as e:
             raise EngineError(f"the parameters of point {index} cannot be read: {path}: {e}") from e
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lsshell.engine.batch_norm import batch_norm_layers
 from lsshell.engine.errors import Cancelled, DivergedError, EngineError
 from lsshell.engine.problem import Problem
 from lsshell.engine.seeds import generator
@@ -153,7 +152,7 @@ def count_batches(problem: Problem, n: int, batch: int) -> int:
 
 
 def _batch_sizes(problem: Problem, n: int, batch: int) -> list[int]:
-    least = 2 if batch_norm_layers(problem) else 1
+    least = 2 if problem.batch_norms else 1
     sizes = [min(batch, n - k) for k in range(0, n, batch)]
     sizes = [size for size in sizes if size >= least]
     if not sizes:

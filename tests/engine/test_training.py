@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lsshell.engine.batch_norm import recompute_statistics
 from lsshell.engine.errors import DivergedError, EngineError
+from lsshell.engine.landscape.batch_norm import recompute_statistics
 from lsshell.engine.networks import build_network
 from lsshell.engine.problem import Problem, chunk_sizes
 from lsshell.engine.training import Descent, count_batches, train

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsshell.engine.batch_norm import batch_statistics, has_batch_norm
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.batch_norm import batch_statistics
 from lsshell.engine.landscape.places import Place, set_buffers, visit
 from lsshell.engine.problem import Problem, Slot, chunk_sizes
 from lsshell.engine.training import TrainingResult, count_batches, train
@@ -224,7 +224,7 @@ def allocate_training(
         )
         if result.reason == "interrupted":
             raise Cancelled
-    notes = list(problem.notices) if not has_batch_norm(problem) else [
+    notes = list(problem.notices) if not problem.batch_norms else [
         "batch norm by the statistics of each chunk"
     ]  # fmt: skip
     return allocator.result(spent.gradients, tuple(notes), result)
@@ -234,7 +234,7 @@ def _refuse_single_examples(problem: Problem) -> None:
     """Batch norm by the statistics of one example alone means nothing, or fails."""
     parts = [size for n in (len(problem.x_train), len(problem.x_test))
              for size in chunk_sizes(n, problem.chunk)]  # fmt: skip
-    if has_batch_norm(problem) and min(parts) < 2:
+    if problem.batch_norms and min(parts) < 2:
         raise EngineError(
             "batch norm needs more than one example at a time: of the training set, of the test"
             " set and in `data … --chunk`"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lsshell.engine.batch_norm import recompute_statistics
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
 from lsshell.engine.landscape.alignment import Alignment, align
+from lsshell.engine.landscape.batch_norm import recompute_statistics
 from lsshell.engine.landscape.chord import over_chord
 from lsshell.engine.landscape.curves import (
     BATCH,

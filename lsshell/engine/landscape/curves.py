@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lsshell.engine.batch_norm import batch_norm_layers, batch_statistics
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.batch_norm import batch_statistics
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.networks import initialise
 from lsshell.engine.problem import Problem
@@ -156,7 +156,7 @@ def _begin(
         if init == "random":
             problem.place(bend)  # what `initialise` does not know stays on the line
             initialise(problem.network, source)
-            for layer in batch_norm_layers(problem):
+            for layer in problem.batch_norms:
                 if layer.affine:
                     with torch.no_grad():
                         layer.weight.copy_(torch.rand(layer.weight.shape, generator=source))

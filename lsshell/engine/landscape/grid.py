@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lsshell.engine.batch_norm import BatchNorm, recompute_statistics, taken_anew
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.batch_norm import BatchNorm, recompute_statistics, taken_anew
 from lsshell.engine.problem import Problem, Split
 from lsshell.engine.stacked.problem import why_not_stacked
 

@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lsshell.engine.batch_norm import BatchNorm, recompute_statistics, taken_anew
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Progress, silent
+from lsshell.engine.landscape.batch_norm import BatchNorm, recompute_statistics, taken_anew
 from lsshell.engine.landscape.chord import over_chord
 from lsshell.engine.landscape.directions import point_directions
 from lsshell.engine.landscape.gauss_length import gauss_length, output_turning

@@ -13,12 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsshell.engine.batch_norm import (
-    batch_statistics,
-    recompute_statistics,
-)
 from lsshell.engine.errors import Cancelled, EngineError
 from lsshell.engine.events import Listener, Pictured, Progress
+from lsshell.engine.landscape.batch_norm import batch_statistics, recompute_statistics
 from lsshell.engine.landscape.examples import drawn
 from lsshell.engine.landscape.masks import Mask
 from lsshell.engine.landscape.places import visit
@@ -192,7 +189,7 @@ def _check(problem: Problem, request: PatternRequest) -> None:
         raise EngineError("--padding must be from 0 to 100 cells")
     if request.until_difference is not None and not 0.0 < request.until_difference <= 1.0:
         raise EngineError("--until-difference must be above 0 and at most 1")
-    count_batches(problem, len(problem.x_train), request.batch)
+    count_batches(problem, len(problem.x_train), request.batch)  # refuses single examples
     for kind, value in KINDS.items():
         if not (request.mask.cells == value).any():
             raise EngineError(
@@ -268,12 +265,11 @@ class _Fit:
         shuffle = generator(self.seed, "pattern batches")
         draws = generator(self.seed, "pattern cells")
         n = len(problem.x_train)
-        batch = min(request.batch, n)
-        total = count_batches(problem, n, batch) * request.epochs
+        total = count_batches(problem, n, request.batch) * request.epochs
         try:
             for _ in range(request.epochs):
                 tallies = {kind: _Tally() for kind in KINDS}
-                for x, y in batches(problem, n, batch, shuffle):
+                for x, y in batches(problem, n, request.batch, shuffle):
                     if request.stop_after is not None and self.steps >= request.stop_after:
                         return f"{self.steps} updates"
                     self._update(x, y, draws, tallies)

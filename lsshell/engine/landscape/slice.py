@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from lsshell.engine.batch_norm import BatchNorm, taken_anew
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Progress
+from lsshell.engine.landscape.batch_norm import BatchNorm, taken_anew
 from lsshell.engine.landscape.directions import (
     Projected,
     cosine,

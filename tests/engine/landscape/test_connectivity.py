@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from lsshell.engine.batch_norm import recompute_statistics
 from lsshell.engine.errors import EngineError
+from lsshell.engine.landscape.batch_norm import recompute_statistics
 from lsshell.engine.landscape.connectivity import (
     BARRIER,
     BETTER,

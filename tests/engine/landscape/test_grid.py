@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lsshell.engine.batch_norm import recompute_statistics
 from lsshell.engine.errors import Cancelled
+from lsshell.engine.landscape.batch_norm import recompute_statistics
 from lsshell.engine.landscape.grid import _Head, evaluate, grid
 from lsshell.engine.landscape.places import visit
 from lsshell.engine.problem import Problem

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lsshell.engine.batch_norm import recompute_statistics
 from lsshell.engine.engine import Engine
 from lsshell.engine.errors import EngineError
 from lsshell.engine.events import Pictured, Progress
 from lsshell.engine.landscape import patterns
+from lsshell.engine.landscape.batch_norm import recompute_statistics
 from lsshell.engine.landscape.masks import Mask, shape_mask
 from lsshell.engine.landscape.patterns import PatternRequest, pattern
 from lsshell.engine.landscape.plane import Plane, clip_norm

@@ -77,7 +77,6 @@ def connect(
     save
         Write what was measured at each point to FILE.csv or .json.
     """
-    from lsshell.engine.batch_norm import has_batch_norm
     from lsshell.engine.landscape.connectivity import connect as connect_points
 
     check_files(session, out, save)
@@ -112,7 +111,7 @@ def connect(
         "gradients": found.line.gradients + found.curve.gradients,
     }
     text = _text(found, first.name, second.name)
-    if has_batch_norm(problem):  # so the ends' losses are not those on record
+    if problem.batch_norms:  # so the ends' losses are not those on record
         text += "\nbatch norm by statistics taken anew at each point, the ends too"
     reply = Reply(values, text, figure=_figure(found, first.name, second.name, show))
     return with_files(session, reply, out, save, lambda: _rows(found))

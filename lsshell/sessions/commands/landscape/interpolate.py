@@ -54,7 +54,7 @@ def interpolate(
     save
         Write all values to FILE.csv or .json.
     """
-    from lsshell.engine.batch_norm import taken_anew
+    from lsshell.engine.landscape.batch_norm import taken_anew
     from lsshell.engine.landscape.interpolation import interpolate as follow
 
     check_files(session, out, save)

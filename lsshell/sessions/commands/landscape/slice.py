@@ -86,7 +86,7 @@ def slice_(
     save
         Write all values to FILE.csv or .json.
     """
-    from lsshell.engine.batch_norm import taken_anew
+    from lsshell.engine.landscape.batch_norm import taken_anew
     from lsshell.engine.landscape.slice import take_slice
 
     check_files(session, out, save)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lsshell.engine.errors import EngineError
 from lsshell.engine.problem import Problem, chunk_sizes
@@ -16,20 +16,9 @@ from lsshell.engine.problem import Problem, chunk_sizes
 BatchNorm = Literal["frozen", "recomputed"]
 
 
-def has_batch_norm(problem: Problem) -> bool:
-    """Whether the network normalises by running statistics."""
-    return bool(batch_norm_layers(problem))
-
-
 def taken_anew(problem: Problem, batch_norm: BatchNorm) -> bool:
     """Whether there are statistics, and they are to be recomputed at each θ."""
-    return batch_norm == "recomputed" and has_batch_norm(problem)
-
-
-def batch_norm_layers(problem: Problem) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Those that normalise by running statistics, or in training by the batch at hand."""
-    modules = problem.network.modules()
-    return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return batch_norm == "recomputed" and bool(problem.batch_norms)
 
 
 def recompute_statistics(problem: Problem, theta: Tensor) -> None:
@@ -40,7 +29,7 @@ def recompute_statistics(problem: Problem, theta: Tensor) -> None:
     momentum 1/k at the k-th chunk (Garipov et al. 2018, `update_bn`). Within `places.visit` the
     network has its own statistics back afterwards. Raises EngineError with one example.
     """
-    layers = batch_norm_layers(problem)
+    layers = problem.batch_norms
     if not layers:
         return
     n = len(problem.x_train)
@@ -68,7 +57,7 @@ def batch_statistics(problem: Problem) -> Iterator[None]:
     """Inside, batch-norm layers normalise by the batch at hand, and their buffers stay as they are:
     the loss that is trained, of networks whose statistics at this θ are not known.
     """
-    layers = batch_norm_layers(problem)
+    layers = problem.batch_norms
     modes = [layer.training for layer in layers]
     captured, unseen = problem._captured, problem._unseen
     if layers:
