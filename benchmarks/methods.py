@@ -1,12 +1,14 @@
 """Gradients and seconds to where `paper` ends: every method, five experiments, any regulariser.
 
     python benchmarks/methods.py [EXPERIMENT…] [--regularizers l2,group] [--share 1] [--json FILE]
+    python benchmarks/methods.py --paper benchmarks/results/methods.json [EXPERIMENT…] …
     python benchmarks/methods.py --draw docs/methods.png benchmarks/results/methods.json
 
 Each experiment is trained as published (seed 0) on bundled data, then walked by `paper` for its
 published number of steps (times --share); its R is the target of the other methods. `gradient`
 stops after twenty steps for each of quasi-newton's gradients. CIFAR10_CONV is its network for one
-channel on 200 bundled digits. Test loss is not measured.
+channel on 200 bundled digits. Test loss is not measured. With --paper, its runs are
+read from an earlier one's file, their seconds too.
 """
 
 from __future__ import annotations
@@ -61,9 +63,12 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--share", type=float, default=1.0, help="of the published steps")
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--paper", type=Path, help="a JSON file with runs of paper")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--draw", type=Path, help="a picture of the runs in the JSON files named")
     options = parser.parse_args()
+    if options.paper and (options.share, options.epochs) != (1.0, 100):
+        parser.error("--paper: its runs were of the published steps and epochs")
     if options.draw:
         found = [row for file in options.experiments for row in json.loads(Path(file).read_text())]
         draw([Run(**row) for row in found if row["regularizer"] == "l2"], options.draw)
@@ -74,12 +79,19 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     rows = []
+    walked_before = json.loads(options.paper.read_text()) if options.paper else []
+    before = {
+        (r["experiment"], r["regularizer"]): Run(**r)
+        for r in walked_before
+        if r["method"] == "paper"
+    }
     for experiment in options.experiments or EXPERIMENTS:
         engine = trained(experiment, options.epochs)
         for regularizer in options.regularizers.split(","):
             ways = options.methods.split(",")
             paper = None
-            for run in runs(engine, experiment, regularizer, ways, options.share):
+            first = before.get((experiment, regularizer))
+            for run in runs(engine, experiment, regularizer, ways, options.share, first):
                 paper = paper or run
                 rows.append(run)
                 ratio = (
@@ -143,16 +155,23 @@ def trained(experiment: str, epochs: int) -> Engine:
 
 
 def runs(
-    engine: Engine, experiment: str, regularizer: str, methods: list[str], share: float
+    engine: Engine,
+    experiment: str,
+    regularizer: str,
+    methods: list[str],
+    share: float,
+    first: Run | None,
 ) -> Iterator[Run]:
-    """`paper` for its steps, then each method to its R."""
-    steps = round(EXPERIMENTS[experiment][3] * share)
-    rates = TABULAR if experiment in ("iris-ff", "mpg-ff") else {}
-    try:
-        first = walked(engine, experiment, regularizer, WalkRequest("paper", steps, **rates), 1e-5)
-    except EngineError as e:
-        print(f"| {experiment} | {regularizer} | paper | {e} |")
-        return
+    """`paper` for its steps, unless it is given, then each method to its R."""
+    if first is None:
+        steps = round(EXPERIMENTS[experiment][3] * share)
+        rates = TABULAR if experiment in ("iris-ff", "mpg-ff") else {}
+        request = WalkRequest("paper", steps, **rates)
+        try:
+            first = walked(engine, experiment, regularizer, request, 1e-5)
+        except EngineError as e:
+            print(f"| {experiment} | {regularizer} | paper | {e} |")
+            return
     yield first
     quick = first.gradients
     for method in methods:

@@ -76,13 +76,13 @@ def measure(width: int, examples: int, device: str) -> Result:
     stepper = QuasiNewton()
     for _ in range(STEPS):
         here = stepper.step(terrain, here)
-    bare, steps, spent = [], [], problem.gradients
+    bare, steps, spent = [], [], problem.work
     for _ in range(ROUNDS):
         bare.append(timed(problem, STEPS))
         began = time.perf_counter()
         here = walked(stepper, terrain, here)
         steps.append((time.perf_counter() - began) / STEPS)
-    gradients = (problem.gradients - spent - ROUNDS * STEPS) / (ROUNDS * STEPS)
+    gradients = (problem.work - spent - ROUNDS * STEPS) / (ROUNDS * STEPS)
     one, step = statistics.mean(bare), statistics.mean(steps)  # a step in 25 takes H₀ anew
     return Result(problem.p, examples, 1e3 * one, 1e3 * step, gradients, step / (one * gradients))
 

@@ -113,7 +113,7 @@ def run(
 
     bare = [time_bare(problem, theta)]
     here = terrain.at(theta, *problem.loss_and_gradient(theta))
-    problem.gradients, began = 0, time.perf_counter()
+    problem.work, began = 0.0, time.perf_counter()
     end = walk(
         terrain, stepper, here, steps=steps, record=record,
         until=[Until("l2", target)] if target is not None else [],

@@ -1,3 +1,3 @@
 """lsshell: walk neural networks along the level sets of their training loss."""
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"

@@ -290,7 +290,7 @@ def bridge(engine: Engine, request: BridgeRequest) -> BridgeResult:
     if first.level is None or first.tolerance is None:
         raise EngineError(f"{request.a} is on no level set: `goto {request.a}`, then `level`")
     level_set = LevelSet(first.level, first.tolerance)
-    before = problem.gradients
+    before = problem.work
     try:
         _refuse_off(problem, level_set, b, str(request.b))
         if torch.equal(a, b):
@@ -312,7 +312,7 @@ def bridge(engine: Engine, request: BridgeRequest) -> BridgeResult:
             " tolerance (`level --tol`), may find one"
         ) from e
     finally:
-        problem.gradients = before  # what came to nothing leaves no trace
+        problem.work = before  # what came to nothing leaves no trace
     return _record(engine, request, first, found, norm(b - a))
 
 
@@ -346,7 +346,7 @@ def _record(
     engine.place_at(first)
     if not named:
         path.branch = "bridge" if "bridge" not in path.branches() else path.free_name("bridge")
-    after = problem.gradients + found.spent
+    after = problem.work + found.spent
     most = request.stop_points
     with problem.uncancelled():  # the path is there: it is recorded whole
         excursion = Excursion.begin(engine, "bridge", len(found.points) - 1, 1, request.measure)
@@ -354,7 +354,7 @@ def _record(
         for theta in found.points[1 : None if most is None else 1 + most]:
             rate = norm(theta - excursion.here.theta)
             loss, gradient = problem.loss_and_gradient(theta)
-            problem.gradients = after  # evaluated before: what is recorded is what it cost
+            problem.work = after  # evaluated before: what is recorded is what it cost
             position = excursion.position(theta, loss, gradient, rate, 0)
             point = excursion.record(position, f"loss {loss:.5g}")
             worst = max(worst, abs(point.residual or 0.0))

@@ -93,15 +93,15 @@ def regularization_path(engine: Engine, request: ContinuationRequest) -> Continu
     for k in range(1, most + 1):
         share = (request.to / level_set.level) ** (k / request.points)
         level = request.to if k == request.points else level_set.level * share
-        whole = engine.ready().gradients
+        whole = engine.ready().work
         try:
             found = curve.next(level)
         except (Cancelled, KeyboardInterrupt):
-            engine.ready().gradients = whole  # the level under way leaves no trace
+            engine.ready().work = whole  # the level under way leaves no trace
             reason = INTERRUPTED
             break
         except _Ended as e:
-            engine.ready().gradients = whole
+            engine.ready().work = whole
             reason = str(e)
             break
         minima.append(excursion.record(found, _note(found), level_set=curve.level_set))

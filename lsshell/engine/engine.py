@@ -453,9 +453,9 @@ class Engine:
         problem, theta, here = self.ready(), self.problem_theta(), self.path.here
         if here is None or self._recorder is None:
             return
-        spent = problem.gradients
+        spent = problem.work
         first, now = regularizer.value(self._recorder.start), regularizer.value(theta)
-        problem.gradients = spent  # looking back is not walking
+        problem.work = spent  # looking back is not walking
         recorded = self.path.start().regularizers.get(name)
         alike = recorded is not None and math.isclose(recorded, first, rel_tol=1e-3)
         before = self.switched.get(name)
@@ -527,10 +527,12 @@ class Engine:
         watch.stepped(first, here.value)
         watch.measured(first)
         log.begin(here)
+        begins = [here]
+        del here
         end = walk(
             terrain,
             stepper,
-            here,
+            begins.pop(),  # ∇L and ∇R of the start are not held while it walks
             steps=steps if request.stop_after is None else min(steps, request.stop_after),
             record=record,
             until=until,
@@ -544,11 +546,11 @@ class Engine:
             notice(Noticed(f"{end.crossed.name} = {end.crossed.target:g}", self.path.here, value))
         # A walk that is cut short where it was interrupted has not come to this.
         if watch.patient and end.reason == watch.reason and request.stop_after is None:
-            spent = problem.gradients
+            spent = problem.work
             try:
                 found = locate_best(terrain, self.path, first)
             except (Cancelled, KeyboardInterrupt):
-                problem.gradients = spent
+                problem.work = spent
                 end = replace(end, reason=INTERRUPTED)
             else:
                 if found is not None:
@@ -684,6 +686,8 @@ class Engine:
             if key == self._walker_key(request) and end is theta:
                 return stepper
         self._walker = None  # its memory makes room for the next one's
+        problem = self.ready()
+        problem.work = float(problem.gradients)  # so that a walk counts alike after `resume`
         if request.method == "paper":
             base = TABULAR if self.model_words in ("iris-ff", "mpg-ff") else PaperRates()
             asked = {
@@ -785,14 +789,14 @@ class Engine:
         the user asked to stop is still taken.
         """
         problem = self.ready()
-        spent = problem.gradients
+        spent = problem.work
         try:
             with problem.uncancelled():
                 if position is None:
                     position = self._here(self.problem_theta())
                 return self._measured(position, descending, everything)
         finally:
-            problem.gradients = spent
+            problem.work = spent
 
     def measure_on_record(self) -> Point | None:
         """Measures the current point where that is not on record yet, as a walk's last point is;
@@ -877,13 +881,13 @@ class Engine:
 
     def start_point(self) -> Point:
         """The traversal's start, with the regularisers that are on as they are now set."""
-        start, spent = self.path.start(), self.ready().gradients
+        start, spent = self.path.start(), self.ready().work
         assert self._recorder is not None
         values = dict(start.regularizers)
         with self.ready().uncancelled():
             for name, regularizer in self.sum.regularizers.items():
                 values[name] = regularizer.value(self._recorder.start)
-        self.ready().gradients = spent
+        self.ready().work = spent
         return replace(start, regularizers=values)
 
     def theta_hash(self) -> str:
@@ -978,14 +982,14 @@ class Engine:
                 fresh = self._problem(rebuild(data, seed=self.seed + run), data, self.chunk)
                 return fresh, fresh.theta.clone()
 
-        spent = problem.gradients
+        spent = problem.work
         before = {n: t.clone() for n, t in problem.network.state_dict().items()}
         try:
             return weight_decay_sweep(
                 begin, penalties, seed=self.seed, listen=self.listen, **settings
             )
         finally:
-            problem.gradients = spent
+            problem.work = spent
             problem.network.load_state_dict(before)
 
     def save(self, file: FilePath) -> None:

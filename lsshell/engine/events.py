@@ -34,11 +34,11 @@ class Pictured:
 
 @dataclass(frozen=True)
 class Corrected:
-    """The corrector brought a predicted point back: gradients spent (0: none were needed), |L − L*|
-    left, L − L* before and after each correction, and the decrease of R that was predicted.
+    """The corrector brought a predicted point back: how many corrections it took, |L − L*| left,
+    L − L* before and after each, and the decrease of R that was predicted.
     """
 
-    gradients: int
+    corrections: int
     residual: float
     residuals: tuple[float, ...] = ()
     predicted: float | None = None

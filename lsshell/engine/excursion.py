@@ -55,9 +55,9 @@ class Excursion:
                 raise EngineError(f"--{name} must be above 0")
         level_set = engine.level_set_here()
         terrain = Terrain(problem, level_set, engine.sum, 1.0, engine.listen)
-        spent = problem.gradients
+        spent = problem.work
         here = engine._position(terrain, theta)
-        problem.gradients = spent + 1  # R is a measure here
+        problem.work = spent + 1  # R is a measure here
         if engine.level_set is None:
             engine._start_at(theta, "level", level_set)
         keep, measure = schedule(steps, keep, measure)
@@ -70,10 +70,10 @@ class Excursion:
     ) -> Position:
         """With R and ∇R of what is on; a measure, not work of the walk's."""
         problem = self.terrain.problem
-        spent = problem.gradients
+        spent = problem.work
         with problem.uncancelled():
             found = self.terrain.at(theta, loss, gradient, rate, corrections)
-        problem.gradients = spent
+        problem.work = spent
         return found
 
     def record(self, position: Position, note: str, *, level_set: LevelSet | None = None) -> Point:

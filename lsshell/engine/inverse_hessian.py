@@ -18,8 +18,8 @@ from lsshell.engine.vectors import dot, spans
 SCALING_WINDOW = 12
 CURVATURE = 1e-8
 BLOCK = 4
-# Of log ρ over 1e5: to 1e-3.
-BISECTIONS = 14
+# Of log ρ over 1e5: to 1.4e-3.
+BISECTIONS = 12
 
 
 class InverseHessian:
@@ -170,12 +170,12 @@ class InverseHessian:
         sy, yy = self._sy.diagonal()[rows].numpy(), self._yy.diagonal()[rows].numpy()
         squares = self._jy[rows].square().numpy()
         values = self._curvature.eigenvalues.numpy()
-        high = yy / sy  # without J
-        low = 1e-5 * high
+        most = high = yy / sy  # without J
+        least = low = 1e-5 * high
         for _ in range(BISECTIONS):
             rho = np.sqrt(low * high)
             y_h_y = (yy - (squares / (rho[:, None] / self._kappa + values)).sum(1)) / rho
             short = y_h_y > sy
             low, high = np.where(short, rho, low), np.where(short, high, rho)
-        inside = (low > 1e-5 * yy / sy) & (high < yy / sy)  # others have no such ρ
-        self._scales.extend(low[inside].tolist())
+        inside = (low > least) & (high < most)  # others have no such ρ
+        self._scales.extend(np.sqrt(low * high)[inside].tolist())

@@ -1,4 +1,4 @@
-"""The level set {L = L*}: its residual, its tangent space, and the Newton corrector onto it."""
+"""The level set {L = L*}: its residual, its tangent space, and the correctors onto it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import NotFiniteError
+from lsshell.engine.evaluation import Evaluation
 from lsshell.engine.inverse_hessian import InverseHessian
 from lsshell.engine.problem import Problem
 from lsshell.engine.vectors import dot, norm
 
 MAX_CORRECTIONS = 6
 DESCENT_MEMORY = 20
+# Of L*, and of the residual before: beyond them the secant corrector asks for a gradient.
+FAR, SLOW = 0.1, 0.5
+# A normal along which L rises by less than this share of what it did is left for the gradient.
+FLAT = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,21 +81,12 @@ def split(slope: Tensor, gradient: Tensor) -> Split:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """A point that the corrector came by: θ, L, g."""
-
-    theta: Tensor
-    loss: float
-    gradient: Tensor
-
-
-@dataclass(frozen=True)
 class Correction:
     """Every point that the corrector came by, the predicted one first and its end last, with their
     L − L*, and whether that end is as near as asked.
     """
 
-    legs: tuple[Leg, ...]
+    legs: tuple[Evaluation, ...]
     residuals: tuple[float, ...]
     converged: bool
 
@@ -107,30 +103,51 @@ class Correction:
         return self.legs[-1].gradient
 
 
-def newton(
-    problem: Problem, level: float, theta: Tensor, *, normal: Tensor | None = None
-) -> Iterator[Leg]:
-    """One-dimensional Newton from θ: θ ← θ − (L − L*)·n/(n·g), a gradient a point, θ the first.
+def newton(problem: Problem, level: float, theta: Tensor) -> Iterator[Evaluation]:
+    """One-dimensional Newton from θ: θ ← θ − (L − L*)·g/(g·g), a gradient a point, θ the first.
 
-    n = g is the step of least length; `normal` another one, scaled so that n·g = g·g where it was
-    chosen, and left for g where it has come to lie too flat.
     Far above the level the same step is taken for log L = log L* (same set, and near zero loss
     far closer to linear). Ends where the residual more than doubles, or after MAX_CORRECTIONS.
     """
     previous = math.inf
     for spent in range(MAX_CORRECTIONS + 1):
-        loss, gradient = problem.loss_and_gradient(theta)
-        yield Leg(theta, loss, gradient)
-        residual = abs(loss - level)
+        here = Evaluation(problem, theta, *problem.loss_and_gradient(theta))
+        yield here
+        residual = abs(here.loss - level)
         if spent == MAX_CORRECTIONS or residual == 0.0 or residual > 2 * previous:
             return
-        previous = residual
-        along, square = gradient, dot(gradient, gradient)
-        if normal is not None and (slope := dot(normal, gradient)) > 0.2 * square:
-            along, square = normal, slope
+        previous, square = residual, dot(here.gradient, here.gradient)
         if square == 0.0 or not math.isfinite(square):
             return
-        theta = torch.add(theta, along, alpha=-newton_length(loss, level) / square)
+        theta = torch.add(theta, here.gradient, alpha=-newton_length(here.loss, level) / square)
+
+
+def secant(
+    problem: Problem, level: float, theta: Tensor, normal: Tensor, slope: float
+) -> Iterator[Evaluation]:
+    """`newton` along a normal n (p,), at a loss a point: L is known to rise along n by `slope`, and
+    from two points on by their secant.
+
+    The gradient is asked for where the residual is more than a tenth of L*, or more than half of
+    the one before; n is left for it where n has come to lie too flat on the level set.
+    """
+    along, previous, before, step = normal, math.inf, math.nan, 0.0
+    for spent in range(MAX_CORRECTIONS + 1):
+        here = problem.evaluate(theta)
+        yield here
+        residual = abs(here.loss - level)
+        if spent == MAX_CORRECTIONS or residual == 0.0 or residual > 2 * previous:
+            return
+        if residual > min(FAR * level, SLOW * previous):
+            along, slope = here.gradient, dot(here.gradient, here.gradient)
+            if (rise := dot(normal, here.gradient)) > FLAT * slope:
+                along, slope = normal, rise
+        elif spent:
+            slope = (before - here.loss) / step
+        if slope == 0.0 or not math.isfinite(slope):
+            return
+        previous, before, step = residual, here.loss, newton_length(here.loss, level) / slope
+        theta = torch.add(theta, along, alpha=-step)
 
 
 def correct(problem: Problem, level_set: LevelSet, theta: Tensor, *, within: float) -> Correction:

@@ -13,14 +13,22 @@ from torch import Tensor, nn
 
 from lsshell.engine.captured import Captured, capture
 from lsshell.engine.errors import Cancelled, EngineError, NetworkMismatchError, NotFiniteError
+from lsshell.engine.evaluation import Evaluation
 from lsshell.engine.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from lsshell.engine.data import DataSet
 
 DEFAULT_CHUNK = 2048
+# What a loss alone takes of a loss-and-gradient.
+FORWARD = 1 / 3
 Split = Literal["train", "test"]
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+def whole_gradients(work: float) -> int:
+    """Work in gradients, without the part of one begun (sums of shares fall short by rounding)."""
+    return math.floor(work + 1e-6)
 
 
 def chunk_sizes(n: int, chunk: int) -> list[int]:
@@ -79,8 +87,9 @@ class Problem:
     With several `ranks`, each of them evaluates sums over the training, test and validation
     examples on its own part (`x_part`, `y_part` of the training examples), and all get the whole.
 
-    `gradients` counts the work in units of one loss-and-gradient (a Hessian- or
-    Gauss-Newton-vector product counts 2). `cancelled` is asked before each evaluation.
+    `work` counts in units of one loss-and-gradient (a Hessian- or Gauss-Newton-vector product
+    counts 2, other work as the share of a gradient's operations that it takes). `cancelled` is
+    asked before each evaluation.
     """
 
     def __init__(
@@ -101,7 +110,7 @@ class Problem:
         self.chunk = chunk or DEFAULT_CHUNK
         self.cancelled = cancelled
         self.ranks = ranks
-        self.gradients = 0
+        self.work = 0.0
         self.network = network.to(self.device, dtype).eval()
         self.parameters = [q for q in network.parameters() if q.requires_grad]
         if not self.parameters:
@@ -118,6 +127,7 @@ class Problem:
         self.slots = self._layout()
         self.theta = torch.cat([q.detach().reshape(-1) for q in self.parameters])
         self._gradient = torch.zeros_like(self.theta)
+        self._waiting: tuple[Evaluation, Tensor | None] | None = None
         self._captured: Captured | None
         self._unseen: bool
         self.share_state()
@@ -211,6 +221,11 @@ class Problem:
     def classification(self) -> bool:
         return self.data.task == "classification"
 
+    @property
+    def gradients(self) -> int:
+        """Whole loss-and-gradients of work so far."""
+        return whole_gradients(self.work)
+
     def tensors(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of θ (p,) under the network's names and shapes."""
         return {s.name: theta[s.offset : s.offset + s.size].view(s.shape) for s in self.slots}
@@ -234,6 +249,7 @@ class Problem:
 
     def place(self, theta: Tensor) -> None:
         """Puts θ (p,) into the network."""
+        self._waiting = None  # the memory of its graph is free for what follows
         if theta.data_ptr() != self.theta.data_ptr():
             self.theta.copy_(theta)
 
@@ -279,7 +295,7 @@ class Problem:
         self,
         what: str,
         theta: Tensor,
-        cost: int,
+        cost: float,
         compute: Callable[[], Iterable[Tensor | float]],
         *vectors: Tensor,
     ) -> list[float]:
@@ -297,7 +313,7 @@ class Problem:
             return compute()
 
         found = self.ranks.summed(what, theta, part, *vectors)
-        self.gradients += cost
+        self.work += cost
         return found
 
     def loss_and_gradient(
@@ -317,6 +333,45 @@ class Problem:
         if out is None:
             return loss, self._gradient.clone()
         return loss, out.copy_(self._gradient)
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """L(θ) now, ∇L(θ) when it is asked for: a third of a gradient's work, and two thirds.
+
+        What the backward pass needs is kept until anything else is evaluated; after that the
+        gradient costs a whole one. Both come at once, at the work of both, where the examples make
+        several chunks, whose graphs might not fit, and on CUDA, which replays them as one.
+        """
+        if self.device.type == "cuda" or -(-len(self.x_train) // self.ranks.count) > self.chunk:
+            return Evaluation(self, theta, *self.loss_and_gradient(theta))
+        graph: Tensor | None = None
+
+        def compute() -> tuple[Tensor]:
+            nonlocal graph
+            if not len(self.x_part):
+                return (torch.zeros((), dtype=self.accumulate),)
+            graph = self.loss_sum(self.network(self.x_part), self.y_part)
+            return (graph.detach(),)
+
+        (total,) = self.sum_over_examples("loss", theta, FORWARD, compute)
+        found = Evaluation(self, theta, self._finite(total / len(self.x_train)))
+        self._waiting = (found, graph)
+        return found
+
+    def gradient_at(self, evaluation: Evaluation) -> Tensor:
+        """∇L (p,) where the loss is known."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or waiting[0] is not evaluation:
+            return self.loss_and_gradient(evaluation.theta)[1]
+        graph, n = waiting[1], len(self.x_train)
+
+        def compute() -> tuple[()]:
+            self._gradient.zero_()
+            if graph is not None:
+                (graph / n).backward()
+            return ()
+
+        self.sum_over_examples("gradient", evaluation.theta, 1.0 - FORWARD, compute, self._gradient)
+        return self._gradient.clone()
 
     def _train_gradient(self) -> tuple[Tensor]:
         if self._unseen:  # at the first gradient, so that what is only loaded costs nothing

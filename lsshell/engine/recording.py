@@ -129,14 +129,14 @@ class Recorder:
         """Unweighted regulariser values: those switched on and all the cheap ones (that are defined
         at θ).
         """
-        spent, values = self.problem.gradients, dict[str, float]()
+        spent, values = self.problem.work, dict[str, float]()
         for name, regularizer in {**self.observed, **switched}.items():
             try:
                 values[name] = known[name] if name in known else regularizer.value(theta)
             except EngineError:  # log of a layer that is zero, say
                 if name in switched:
                     raise
-        self.problem.gradients = spent  # measuring is not walking
+        self.problem.work = spent  # measuring is not walking
         return {name: values[name] for name in REGULARIZERS if name in values}
 
 

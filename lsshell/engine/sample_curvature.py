@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lsshell.engine.layers import covered_layers, patches, positions, run_through
-from lsshell.engine.problem import Problem, Slot
+from lsshell.engine.problem import FORWARD, Problem, Slot
 from lsshell.engine.seeds import generator
 
 EXAMPLES = 256
 POWER_ITERATIONS = 20
 # Principal directions of a layer's inputs that are kept where it has thrice as many.
-RANK = 64
+RANK = 32
 # Bytes that per-example gradients may take, and what they are made of; larger layers are left out.
 BUDGET = 1 << 30
 
@@ -140,7 +140,6 @@ class SampleCurvature:
         self._vectors = torch.zeros(0, 0, dtype=torch.float64)
         self._layers: list[Factored | Explicit] = []
         self._product = 0.0  # what one with J or Jᵀ costs, in gradients
-        self._owed = 0.0
 
     def refresh(self, theta: Tensor) -> bool:
         """Takes J at θ (p,): a forward pass over all examples, a backward pass over k of them.
@@ -153,7 +152,8 @@ class SampleCurvature:
         chosen = self._most_curved(theta)
         problem.place(theta)
         outputs, taken = run_through(problem, self._modules, problem.x_train[chosen])
-        self._spend((1 / 3 if problem.classification else 0.0) + self.count / n)
+        # The outputs that `_most_curved` looks at, and these.
+        problem.work += (FORWARD if problem.classification else 0.0) + self.count / n
         if not taken:
             return False
         deltas = torch.autograd.grad(
@@ -183,7 +183,7 @@ class SampleCurvature:
         moved = self._layers[0].times(rows)
         for layer in self._layers[1:]:
             moved = moved + layer.times(rows)
-        self._spend(len(rows) * self._product)
+        self.problem.work += len(rows) * self._product
         return moved.cpu().double() @ self._vectors
 
     def subtract_transposed(self, c: Tensor, rows: Tensor) -> None:
@@ -191,14 +191,7 @@ class SampleCurvature:
         c = (c @ self._vectors.T).to(rows.device, rows.dtype)
         for layer in self._layers:
             layer.subtract_transposed(c, rows)
-        self._spend(len(rows) * self._product)
-
-    def _spend(self, gradients: float) -> None:
-        """Work is counted as the share of a gradient's operations that it takes."""
-        self._owed += gradients
-        whole = int(self._owed)
-        self.problem.gradients += whole
-        self._owed -= whole
+        self.problem.work += len(rows) * self._product
 
     def _most_curved(self, theta: Tensor) -> Tensor:
         """Indices (k,) of the examples of greatest trace of ∇²ℓ; evenly spread where all alike."""

@@ -56,7 +56,7 @@ def walk(
     """
     refused = 0
     problem, ranks = terrain.problem, terrain.problem.ranks
-    whole = (0, problem.gradients)  # refused steps and gradients at the last accepted point
+    whole = (0, problem.work)  # refused steps and work at the last accepted point
 
     def count(event: Event) -> None:
         nonlocal refused
@@ -88,14 +88,14 @@ def walk(
                 there = crossing(counted, crossed, here, there)
         except (Cancelled, KeyboardInterrupt):
             # The step under way leaves no trace, so that walking as many steps gives this again.
-            refused, problem.gradients = whole
+            refused, problem.work = whole
             return WalkEnd(here, taken, refused, INTERRUPTED)
         except Stalled as e:
             return WalkEnd(here, taken, refused, str(e))
         taken += 1
         here = there
         record(here)
-        whole = (refused, problem.gradients)
+        whole = (refused, problem.work)
         if crossed is not None:
             return WalkEnd(here, taken, refused, _reached(crossed), crossed)
 

@@ -147,7 +147,7 @@ def _go(
     problem = engine.ready()
     most = steps if stop_after is None else min(steps, stop_after)
     while True:
-        whole = (wanderer.refused, wanderer.length, problem.gradients)
+        whole = (wanderer.refused, wanderer.length, problem.work)
         reason = wanderer.finished()
         if reason is None and excursion.taken >= most:
             reason = f"{most}{STEPS_TAKEN}"
@@ -159,7 +159,7 @@ def _go(
             there = wanderer.step(excursion.here)
         except (Cancelled, KeyboardInterrupt):
             # The step under way leaves no trace, so that wandering as many steps gives this again.
-            wanderer.refused, wanderer.length, problem.gradients = whole
+            wanderer.refused, wanderer.length, problem.work = whole
             return INTERRUPTED
         except Stalled as e:
             return str(e)

@@ -249,13 +249,13 @@ class Session:
         """What fails with nothing on record costs the walk no gradients: no replay spends them."""
         path = None if self._engine is None else self._engine.path
         problem = None if self._engine is None else self._engine.problem
-        spent = 0 if problem is None else problem.gradients
+        spent = 0.0 if problem is None else problem.work
         recorded = 0 if path is None else path.next_index
         try:
             yield
         except BaseException:
             if problem is not None and path is not None and path.next_index == recorded:
-                problem.gradients = spent
+                problem.work = spent
             raise
 
     def _failed(

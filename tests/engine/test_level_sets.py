@@ -9,17 +9,19 @@ import torch
 from torch import nn
 
 from lsshell.engine.errors import EngineError, NotFiniteError
-from lsshell.engine.events import Corrected
+from lsshell.engine.events import Corrected, Refused
 from lsshell.engine.levelset import (
     LevelNotReached,
     LevelSet,
     correct,
     move_to,
     newton_length,
+    secant,
     split,
 )
 from lsshell.engine.problem import Problem
 from lsshell.engine.steppers import Auto, Gradient, Newton, Paper, QuasiNewton
+from lsshell.engine.steppers.tangent_descent import Direction, TangentDescent, Trail
 from tests.engine.descent import descend
 from tests.engine.small import GivenLoss, dataset
 
@@ -186,9 +188,10 @@ def test_linear_regression_leads_to_the_ridge_solution_of_equal_loss(c, toleranc
     walked = descend(
         problem, QuasiNewton(), {"l2": {}}, level=c, tolerance=tolerance * c, steps=200
     )
-    theta, nu = ridge(x, y, c)
     end = walked.end.position
     assert on_the_set(walked)
+    assert abs(end.loss - c) <= 0.1 * tolerance * c  # centred
+    theta, nu = ridge(x, y, end.loss)
     assert end.value == pytest.approx(float(theta @ theta), rel=1e-6)
     assert end.split.angle_deg == pytest.approx(180.0, abs=0.01)
     assert 1 / end.split.multiplier == pytest.approx(1 / nu, rel=1e-2)
@@ -268,7 +271,7 @@ def test_linear_loss_gives_a_straight_line_and_no_correction(stepper):
     steps = [q.theta - p.theta for p, q in pairwise(walked.positions)]
     units = [s / s.norm() for s in steps]
     assert all(float((u - units[0]).norm()) < 1e-9 for u in units)
-    assert not any(e.gradients for e in walked.events if isinstance(e, Corrected))
+    assert not any(e.corrections for e in walked.events if isinstance(e, Corrected))
 
 
 def test_paper_grows_its_rate_by_a_tenth_on_a_straight_line():
@@ -317,6 +320,97 @@ def test_corrector_converges_quadratically():
     assert correction.converged
     assert abs(correction.loss - 0.8) <= 1e-10
     assert len(correction.legs) <= 5
+
+
+def test_secants_along_a_normal_need_losses_only():
+    problem = GivenLoss(tensor(1.1, 0.4), lambda t: t @ torch.diag(tensor(1.0, 3.0)) @ t / 2)
+    start = problem.theta.clone()
+    g = problem.loss_and_gradient(start)[1]
+    n, spent = tensor(0.3, 1.0), problem.work
+    legs = list(secant(problem, 0.8, start, n, float(n @ g)))
+    residuals = [abs(leg.loss - 0.8) for leg in legs]
+    assert residuals[-1] < 1e-12
+    assert residuals[2] < 0.2 * residuals[1]  # slope by their secant, not that of the start
+    assert problem.work - spent == pytest.approx(len(legs) / 3)
+    moved = torch.stack([leg.theta - start for leg in legs[1:]])
+    assert torch.allclose(moved[:, 0] * n[1], moved[:, 1] * n[0])
+
+
+@pytest.mark.parametrize(
+    ("start", "normal", "slope"),
+    [
+        (tensor(1.1, 0.4), tensor(1.1, 1.2), 1.7),  # a slope that is wrong: it goes too far
+        (tensor(2.0, 0.4), tensor(2.0, 1.2), 5.44),  # far from the level
+        (tensor(1.2, 0.4), tensor(-1.0, 0.95), 1.0),  # a normal that is none: flat
+    ],
+)
+def test_the_gradient_is_asked_for_where_losses_do_not_lead_to_the_level(start, normal, slope):
+    problem = GivenLoss(start, lambda t: t @ torch.diag(tensor(1.0, 3.0)) @ t / 2)
+    legs = list(secant(problem, 0.8, start, normal, slope))
+    assert abs(legs[-1].loss - 0.8) < 1e-9
+    assert any(leg.asked for leg in legs)
+
+
+class Tilted(TangentDescent):
+    """Short steps, put right along a normal that R does not change along as along g."""
+
+    name = "tilted"
+    rise = 0.02
+
+    def __init__(self, tilt):
+        super().__init__()
+        self.tilt = tilt
+
+    def direction(self, terrain, here):
+        t, g = here.split.tangent, here.gradient
+        return Direction(-1e-5 * t, g - self.tilt(here) * t)
+
+
+@pytest.mark.parametrize(
+    ("x", "target", "tilt"),
+    [
+        # Above the level, ν = 0, and R rises by what the loss is put right by.
+        (1.0045, tensor(1.0045, -5.0), lambda here: 0.3),
+        # Below it: R does not change, but by ν would rise by more than the step gains.
+        (
+            0.9955,
+            tensor(2.0, -5.0),
+            lambda h: float(h.slope @ h.gradient / (h.slope @ h.split.tangent)),
+        ),
+    ],
+)
+def test_centring_costs_what_r_changes_along_the_normal(x, target, tilt):
+    theta = tensor(x, 0.0)
+    problem = GivenLoss(theta, lambda t: t.square().sum() / 2)
+    walked = descend(
+        problem, Tilted(tilt), {"distance": {"reference": target}}, level=0.5, tolerance=0.01,
+        steps=3, theta=theta,
+    )  # fmt: skip
+    assert walked.end.steps == 3
+    assert not [e for e in walked.events if isinstance(e, Refused)]
+    assert on_the_set(walked)
+
+
+def test_a_trail_keeps_the_points_whose_gradients_were_asked_for():
+    problem = GivenLoss(tensor(1.0, 0.0), lambda t: t.square().sum() / 2)
+    a, b, c = (problem.evaluate(tensor(x, 1.0)) for x in (1.0, 2.0, 3.0))
+    b.gradient  # noqa: B018
+    trail = Trail().to(a).to(b).to(c)
+    assert trail.points == (b, c)
+    assert trail.losses == (a.loss, b.loss, c.loss) and trail.corrections == 2
+
+
+def test_a_path_does_not_depend_on_whether_gradients_come_with_losses():
+    start, ends = tensor(1.0, 0.4, -0.3), []
+    for chunk in (None, 1):
+        problem = GivenLoss(start, lambda t: (t @ H @ t) / 2 + t[0] ** 3 / 3, chunk=chunk)
+        walked = descend(
+            problem, QuasiNewton(), {"distance": {"reference": tensor(-2.0, 1.0, 2.0)}},
+            level=problem.loss(start), tolerance=1e-3, steps=20, theta=start,
+        )  # fmt: skip
+        assert any(e.corrections for e in walked.events if isinstance(e, Corrected))
+        ends.append(walked.end.position.theta)
+    assert torch.allclose(*ends, rtol=1e-9)
 
 
 def test_newton_length_is_that_of_the_logarithm_far_above_the_level():

@@ -196,6 +196,36 @@ def test_gradients_are_counted_and_products_count_twice():
     assert problem.gradients == 1 + 2 + 2
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_an_evaluations_gradient_is_that_of_loss_and_gradient(chunk):
+    problem = classifier(chunk=chunk)
+    theta, other = problem.theta.clone(), problem.theta + 1.0
+    loss, gradient = problem.loss_and_gradient(theta)
+    elsewhere = problem.loss_and_gradient(other)[1]
+    latest = problem.evaluate(theta)
+    assert latest.loss == loss and torch.equal(latest.gradient, gradient)
+    first, second = problem.evaluate(theta), problem.evaluate(other)
+    assert torch.equal(second.gradient, elsewhere)
+    assert torch.equal(first.gradient, gradient)  # anew
+    assert torch.equal(latest.gradient, gradient)
+
+
+def test_a_loss_alone_is_a_third_of_a_gradient():
+    problem = classifier()
+    theta = problem.theta.clone()
+    latest = problem.evaluate(theta)
+    assert problem.work == pytest.approx(1 / 3) and not latest.asked
+    latest.gradient, latest.gradient  # noqa: B018
+    assert problem.work == pytest.approx(1.0) and problem.gradients == 1
+    earlier = problem.evaluate(theta)
+    problem.loss(theta)
+    earlier.gradient  # noqa: B018 - its graph is gone
+    assert problem.work == pytest.approx(1 + 1 / 3 + 1)
+    several = classifier(chunk=4)  # chunks, whose graphs might not fit
+    several.evaluate(theta).gradient  # noqa: B018
+    assert several.work == 1.0
+
+
 def test_a_request_to_stop_is_heard_between_gradients():
     asked = False
     problem = classifier(cancelled=lambda: asked)

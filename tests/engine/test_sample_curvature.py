@@ -116,11 +116,11 @@ def test_products_are_counted_as_shares_of_a_gradient():
     problem = Problem(nn.Linear(5, 2), blobs(classes=2))
     curvature = SampleCurvature(problem)
     curvature.refresh(problem.theta.clone())
-    before = problem.gradients
+    before = problem.work
     for _ in range(30):
         curvature.times(torch.stack(vectors(problem, 1)))
     # One of the three matrix products that a gradient takes in each layer, but for the biases.
-    assert problem.gradients - before == pytest.approx(30 / 3 * 10 / 12, abs=1)
+    assert problem.work - before == pytest.approx(30 / 3 * 10 / 12)
 
 
 def pairs(b, count, seed=0):

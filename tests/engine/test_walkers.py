@@ -17,7 +17,7 @@ from lsshell.engine.stacked.gradient import centres, margins
 from lsshell.engine.stacked.positions import Stack
 from lsshell.engine.stacked.problem import StackedProblem, why_not_stacked
 from lsshell.engine.steppers import Terrain
-from lsshell.engine.steppers.tangent_descent import CORRECTED, TangentDescent
+from lsshell.engine.steppers.tangent_descent import CORRECTED, Attempt, TangentDescent
 from lsshell.engine.vectors import norm
 from lsshell.engine.walkers import WalkersRequest, walk_many
 from tests.engine.small import GivenLoss, blobs, images, regression
@@ -135,9 +135,11 @@ def test_where_and_how_well_rows_are_centred_is_as_for_one():
     within = margins(level_set, stack, np.arange(k), decrease)
     for row in range(k):
         here = stack.position(row)
-        aim = TangentDescent._aim(terrain, here, decrease[row])
+        nu = here.split.multiplier
+        aim = TangentDescent._aim(terrain, here, decrease[row], nu)
         assert aims[row] == pytest.approx(aim, rel=1e-14)
-        expected = TangentDescent._within(terrain, here, decrease[row], CORRECTED)
+        attempt = Attempt(here, 1.0, decrease[row], aim, None, 1.0, nu)
+        expected = TangentDescent._within(terrain, attempt, CORRECTED)
         assert within[row] == pytest.approx(expected, rel=1e-14)
     assert len(set(aims)) > 3
     assert len(set(within)) > 3

@@ -119,7 +119,7 @@ def test_wrong_usage_is_two_and_what_cannot_be_done_is_one(lsshell, words, code,
 
 def test_help_and_version_are_quick_to_say(lsshell):
     assert "replay" in lsshell("--help").stdout
-    assert lsshell("--version").stdout.strip() == "0.5.0"
+    assert lsshell("--version").stdout.strip() == "0.6.0"
     for command in ("repl", "run", "replay", "resume", "batch", "doctor"):
         assert f"Usage: lsshell {command}" in lsshell(command, "--help").stdout
 
@@ -206,7 +206,7 @@ def test_the_package_runs_as_a_module(tmp_path):
         [sys.executable, "-m", "lsshell", "--version"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.strip() == "0.5.0"
+    assert done.stdout.strip() == "0.6.0"
 
 
 def test_shell_completion_can_be_installed(lsshell, tmp_path):

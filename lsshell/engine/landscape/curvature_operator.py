@@ -37,7 +37,7 @@ class CurvatureOperator:
     θ; None or all there are: the full training set. L is then their mean. With several ranks each
     takes its share of them.
 
-    The work is counted in `problem.gradients`: 2 a vector and 1 for the graphs, times the share of
+    The work is counted in `problem.work`: 2 a vector and 1 for the graphs, times the share of
     the training set. Make it and use it within one `places.visit`. `moved` is told the number of
     products so far. Raises EngineError for a number of examples below 1.
     """
@@ -70,7 +70,6 @@ class CurvatureOperator:
         self._kept: list[_Graph] | None = None
         self._at_once = 1
         self._batched = True
-        self._owed = 0.0
         self.products = 0
 
     @property
@@ -175,11 +174,8 @@ class CurvatureOperator:
         return max(1, sum(held.values()))
 
     def _spend(self, gradients: float) -> None:
-        """Counts work on all examples; what a part of them takes adds up to whole gradients."""
-        self._owed += gradients * self.examples / len(self.problem.x_train)
-        whole = int(self._owed + 1e-9)
-        self.problem.gradients += whole
-        self._owed -= whole
+        """Counts work on a part of the examples as that share of a gradient."""
+        self.problem.work += gradients * self.examples / len(self.problem.x_train)
 
 
 class _HessianGraph:

@@ -203,7 +203,7 @@ def _descend(
             total += loss.detach()
             seen += len(x)
         problem.ranks.share(*curve.points[1:-1])
-        problem.gradients += 1
+        problem.work += 1
         mean = float(total) / min(seen, n)
         mean = problem.ranks.from_first(lambda mean=mean: mean)
         listen(Progress("curve", epoch, epochs, f"loss {mean:.4g}"))

@@ -345,7 +345,7 @@ class _Fit:
         if kind == "dark" and loss >= self.request.clip:
             return loss, right  # flat: no gradient
         mean.backward()
-        problem.gradients += 1
+        problem.work += 1
         signed = KINDS[kind] * weight
         for total, factor in zip(self.sums, (1.0, i, j), strict=True):
             total.add_(gradient, alpha=signed * factor)

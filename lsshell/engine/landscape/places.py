@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lsshell.engine.checkpoints import read_checkpoint
 from lsshell.engine.errors import EngineError
+from lsshell.engine.problem import whole_gradients
 
 if TYPE_CHECKING:
     from lsshell.engine.engine import Engine
@@ -138,15 +139,15 @@ def visit(problem: Problem, place: Place | None = None) -> Iterator[Spent]:
     vectors (p,).
     """
     theta, gradient = problem.theta.clone(), problem._gradient.clone()
-    before, buffers, spent = problem.gradients, _buffers(problem), Spent()
+    before, buffers, spent = problem.work, _buffers(problem), Spent()
     training = {module: module.training for module in problem.network.modules()}
     try:
         if place is not None:
             set_buffers(problem, place.buffers)
         yield spent
     finally:
-        spent.gradients = problem.gradients - before
-        problem.gradients = before
+        spent.gradients = whole_gradients(problem.work - before)
+        problem.work = before
         problem.theta.copy_(theta)
         problem._gradient.copy_(gradient)
         set_buffers(problem, buffers)

@@ -266,7 +266,7 @@ def _matrix(
     rest = [slot for slot in problem.slots if slot.name not in done]
     if rest:
         _add_slots(kernel, problem, x, rest, jacobian, k)
-    problem.gradients += max(1, round(n / len(problem.x_train)))
+    problem.work += max(1, round(n / len(problem.x_train)))
     return kernel.cpu()
 
 

@@ -43,7 +43,7 @@ class StackedProblem:
         problem, k = self.problem, len(thetas)
         if problem.cancelled():
             raise Cancelled
-        problem.gradients += k
+        problem.work += k
         n = len(self.x)
         leaves = {
             s.name: thetas[:, s.offset : s.offset + s.size]
@@ -73,7 +73,7 @@ def why_not_stacked(problem: Problem, theta: Tensor) -> str | None:
     """
     if has_tied_weights(problem):
         return "weights are used in two places"
-    spent, trial = problem.gradients, StackedProblem(problem, 2)
+    spent, trial = problem.work, StackedProblem(problem, 2)
     trial.x, trial.y = trial.x[:2], trial.y[:2]
     try:
         found, _ = trial.losses_and_gradients(theta.repeat(2, 1))
@@ -82,7 +82,7 @@ def why_not_stacked(problem: Problem, theta: Tensor) -> str | None:
     except Exception as e:  # the network may be the user's own
         return (str(e).splitlines() or [type(e).__name__])[0].strip()[:120]
     finally:
-        problem.gradients = spent
+        problem.work = spent
     with torch.no_grad():
         problem.place(theta)
         alone = problem.loss_sum(problem.network(trial.x), trial.y) / len(trial.x)

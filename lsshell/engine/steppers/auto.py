@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lsshell.engine.errors import EngineError, NotFiniteError
-from lsshell.engine.levelset import Leg
+from lsshell.engine.evaluation import Evaluation
 from lsshell.engine.steppers.newton import Newton
 from lsshell.engine.steppers.quasi_newton import MEMORY, QuasiNewton
 from lsshell.engine.steppers.stepper import Position, Terrain
@@ -33,11 +33,11 @@ class Auto(Newton):
         self.method: type[QuasiNewton] = QuasiNewton
         self.rates: dict[type[QuasiNewton], float] = {}  # fall of R per gradient
         self.term = 0
-        self.spent = 0
+        self.spent = 0.0
         self.second = True
 
     def step(self, terrain: Terrain, here: Position) -> Position:
-        self.spent = terrain.problem.gradients
+        self.spent = terrain.problem.work
         return super().step(terrain, here)
 
     def forget(self) -> bool:
@@ -59,10 +59,10 @@ class Auto(Newton):
             return self.method.direction(self, terrain, here)
 
     def accepted(
-        self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
+        self, terrain: Terrain, here: Position, there: Position, points: Sequence[Evaluation]
     ) -> None:
-        super().accepted(terrain, here, there, legs)
-        spent = max(1, terrain.problem.gradients - self.spent)
+        super().accepted(terrain, here, there, points)
+        spent = max(1.0, terrain.problem.work - self.spent)
         rate, before = (here.value - there.value) / spent, self.rates.get(self.method)
         self.rates[self.method] = rate if before is None else 0.7 * before + 0.3 * rate
         self.term += 1

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lsshell.engine.evaluation import Evaluation
 from lsshell.engine.inverse_hessian import InverseHessian
-from lsshell.engine.levelset import Leg
 from lsshell.engine.sample_curvature import SampleCurvature
 from lsshell.engine.steppers.stepper import Position, Terrain
 from lsshell.engine.steppers.tangent_descent import FIRST_STEP, Direction, TangentDescent
@@ -29,9 +29,9 @@ class QuasiNewton(TangentDescent):
     H approximates the inverse of ∇²R + κ∇²L: H₀ = (ρI + κJᵀJ)⁻¹ with the loss's Gauss-Newton
     matrix on its most curved examples (`SampleCurvature`, taken every 25 steps, where the
     network's layers admit it), and secant pairs s = Δθ, y = Δr + κΔg; see `stiffness` for κ,
-    which is the multiplier ν near the constrained minimum. The corrector's own gradients are kept
-    as pairs too: they are paid for, and they lie along the stiff directions that the predictor
-    got wrong. It corrects along w, which changes the Lagrangian's gradient along g alone.
+    which is the multiplier ν near the constrained minimum. Gradients that the corrector asked for
+    are kept as pairs too: they are paid for, and they lie along the stiff directions that the
+    predictor got wrong. It corrects along w, which changes the Lagrangian's gradient along g alone.
     """
 
     name: ClassVar[str] = "quasi-newton"
@@ -86,18 +86,18 @@ class QuasiNewton(TangentDescent):
         self.cap, self.bend, self.age = None, 0.0, REFRESH
 
     def accepted(
-        self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
+        self, terrain: Terrain, here: Position, there: Position, points: Sequence[Evaluation]
     ) -> None:
         assert self.inverse is not None
         self.kappa = kappa = self.stiffness(terrain, here, there)
         self.inverse.weigh(kappa)
         self.age += 1
         theta, gradient, slope = here.theta, here.gradient, here.slope
-        # Legs in between cost a ∇R each: taken where that is a handful of passes over θ.
-        for leg in legs[:-1] if terrain.objective.cheap else ():
-            seen = terrain.at(leg.theta, leg.loss, leg.gradient)
-            self._learn(leg.theta - theta, kappa, leg.gradient - gradient, seen.slope - slope)
-            theta, gradient, slope = leg.theta, leg.gradient, seen.slope
+        # Those in between cost a ∇R each: taken where that is a handful of passes over θ.
+        for point in points[:-1] if terrain.objective.cheap else ():
+            seen = terrain.slope(point.theta)
+            self._learn(point.theta - theta, kappa, point.gradient - gradient, seen - slope)
+            theta, gradient, slope = point.theta, point.gradient, seen
         self._learn(there.theta - theta, kappa, there.gradient - gradient, there.slope - slope)
 
     def _learn(self, s: Tensor, kappa: float, loss_part: Tensor, part: Tensor) -> None:

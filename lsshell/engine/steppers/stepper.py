@@ -67,14 +67,15 @@ class Terrain:
         corrections: int = 0,
     ) -> Position:
         """Adds R and ∇R to a point whose loss and gradient are known."""
-        value, slope = self._descended(theta)
+        value, slope = self.objective_at(theta)
         return Position(theta, loss, gradient, value, slope, rate, corrections)
 
     def slope(self, theta: Tensor) -> Tensor:
         """∇R (p,) at θ, negated when ascending."""
-        return self._descended(theta)[1]
+        return self.objective_at(theta)[1]
 
-    def _descended(self, theta: Tensor) -> tuple[float, Tensor]:
+    def objective_at(self, theta: Tensor) -> tuple[float, Tensor]:
+        """R and ∇R (p,) at θ, both negated when ascending."""
         slope = torch.empty_like(theta)
         value = self.sign * self.objective.value_and_gradient(theta, slope)
         if self.sign < 0:

@@ -1,10 +1,11 @@
-"""Predict in the tangent space, correct by Newton, accept on the Lagrangian: shared by steppers."""
+"""Predict in the tangent space, correct, accept on the Lagrangian: shared by steppers."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from lsshell.engine.errors import NotFiniteError
+from lsshell.engine.evaluation import Evaluation
 from lsshell.engine.events import Corrected, Refused
-from lsshell.engine.levelset import Leg, newton
+from lsshell.engine.levelset import newton, secant
 from lsshell.engine.steppers.stepper import Position, Stalled, Stepper, Terrain
 from lsshell.engine.vectors import dot, norm
 
@@ -53,13 +55,50 @@ class Direction:
     normal: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A step to be tried: αd of this length, and the fall of R that its tangent promises.
+
+    aim: the loss to be brought to. normal: n (p,), scaled so that n·g = g·g = `square`, or None
+    for g. multiplier: μ = −(r·n)/(g·n), which is ν where n is g and at constrained stationary
+    points.
+    """
+
+    here: Position
+    length: float
+    decrease: float
+    aim: float
+    normal: Tensor | None
+    square: float
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Trail:
+    """What the corrector came by: every loss; the last point, and those before it whose gradients
+    were asked for.
+    """
+
+    losses: tuple[float, ...] = ()
+    points: tuple[Evaluation, ...] = ()
+
+    def to(self, point: Evaluation) -> Trail:
+        known = (p for p in self.points if p.asked)
+        return Trail((*self.losses, point.loss), (*known, point))
+
+    @property
+    def corrections(self) -> int:
+        return len(self.losses) - 1
+
+
 class TangentDescent(Stepper):
     """Descends R by tangent directions d of the subclass's choice.
 
-    A trial point θ + αd, re-centred along n for the residual at θ, is brought by Newton steps
-    along n to |L − L*| ≤ tolerance/10, and closer where a tenth of the expected decrease of R is
-    less than the residual is worth (ν per unit of loss). It is accepted where the Lagrangian
-    R + ν(L − L*) falls by Armijo's rule and R falls; otherwise α is halved.
+    A trial point θ + αd, re-centred along n for the residual at θ, is brought by secants along n
+    (Newton steps along g where there is no n) to |L − L*| ≤ tolerance/10, and closer where a tenth
+    of the expected decrease of R is less than the residual is worth: μ per unit of loss, by which
+    R changes along n. It is accepted where R + μ(L − L*) falls by Armijo's rule and R falls;
+    otherwise α is halved.
     An `eager` stepper also makes up beforehand for the rise of the loss that the last step's tells
     to expect (it goes with the square of the length), and takes a point before the corrector ends,
     within half of the tolerance and a residual worth no more than the decrease.
@@ -79,9 +118,11 @@ class TangentDescent(Stepper):
         """Where to go from here."""
 
     def accepted(
-        self, terrain: Terrain, here: Position, there: Position, legs: Sequence[Leg]
+        self, terrain: Terrain, here: Position, there: Position, points: Sequence[Evaluation]
     ) -> None:
-        """A step was taken; curvature can be learned from what the corrector saw."""
+        """A step was taken; curvature can be learned from the corrector's points whose gradients
+        were asked for, `there` the last.
+        """
 
     def forget(self) -> bool:
         """Drops what was learned; False where nothing was (then the walk has stalled)."""
@@ -97,7 +138,7 @@ class TangentDescent(Stepper):
 
     def _try(self, terrain: Terrain, here: Position) -> Position | None:
         direction = self.direction(terrain, here)
-        d, g = direction.tangent, here.gradient
+        d, g, n = direction.tangent, here.gradient, direction.normal
         slope = dot(d, here.split.tangent)
         if not slope < 0.0:
             return None
@@ -107,104 +148,102 @@ class TangentDescent(Stepper):
         alpha = self.cap / whole
         if terrain.sign > 0.0:  # climbing has no end of its own: only the cap bounds the step
             alpha = min(1.0, alpha)
-        square, n = dot(g, g), direction.normal
+        square, multiplier = dot(g, g), here.split.multiplier
         if n is not None:
             n *= square / dot(n, g)
+            multiplier = -dot(here.slope, n) / square
         for halvings in range(MAX_HALVINGS):
             decrease, length = -alpha * slope, alpha * whole
-            aim = self._aim(terrain, here, decrease)
+            aim = self._aim(terrain, here, decrease, multiplier)
+            attempt = Attempt(here, length, decrease, aim, n, square, multiplier)
             expected = self.bend * length**2 if self.eager else 0.0
             trial = torch.add(here.theta, d, alpha=alpha)
             trial.sub_(g if n is None else n, alpha=(here.loss - aim + expected) / square)
-            legs: list[Leg] = []
-            try:
-                there = self._correct(terrain, here, trial, n, aim, decrease, length, legs)
-            except NotFiniteError:
-                there = "the loss is not finite"
+            there: Position | str = "the loss is not finite"
+            with contextlib.suppress(NotFiniteError):
+                there, trail = self._correct(terrain, attempt, trial)
             if isinstance(there, Position):
-                rise = legs[0].loss - aim + expected
+                rise = trail.losses[0] - aim + expected
                 self.bend = rise / length**2
                 self._adapt(abs(rise) / terrain.level_set.level, length, halvings)
-                residuals = tuple(terrain.level_set.residual(leg.loss) for leg in legs)
-                terrain.listen(Corrected(len(legs) - 1, abs(residuals[-1]), residuals, decrease))
-                self.accepted(terrain, here, there, legs)
+                residuals = tuple(terrain.level_set.residual(loss) for loss in trail.losses)
+                terrain.listen(
+                    Corrected(trail.corrections, abs(residuals[-1]), residuals, decrease)
+                )
+                self.accepted(terrain, here, there, trail.points)
                 return there
             terrain.listen(Refused(length, there))
             alpha /= 2
         return None
 
     def _correct(
-        self,
-        terrain: Terrain,
-        here: Position,
-        trial: Tensor,
-        normal: Tensor | None,
-        aim: float,
-        decrease: float,
-        length: float,
-        legs: list[Leg],
-    ) -> Position | str:
-        """The first acceptable point of the corrector's, which are put into `legs`, or why none."""
-        within = self._within(terrain, here, decrease, CORRECTED)
+        self, terrain: Terrain, attempt: Attempt, trial: Tensor
+    ) -> tuple[Position | str, Trail]:
+        """The first acceptable point of the corrector's and the way there, or why there is none."""
+        within = loose = self._within(terrain, attempt, CORRECTED)
         # A look at R costs a gradient or more where R is dear: then only at the corrector's end.
-        eager = self.eager and terrain.objective.cheap
-        loose = self._within(terrain, here, decrease, TAKEN) if eager else within
-        found: Position | str | None = None
-        nearest, whole = math.inf, 0
-        for leg in newton(terrain.problem, aim, trial, normal=normal):
-            legs.append(leg)
-            residual = abs(leg.loss - aim)
-            if residual > max(loose, within) or residual > nearest:
+        if self.eager and terrain.objective.cheap and attempt.here.split.sine > CENTRED:
+            loose = max(within, self._within(terrain, attempt, TAKEN))
+        trail, nearest = Trail(), math.inf
+        found: tuple[Position | str, Trail] | None = None
+        for point in self._corrector(terrain, attempt, trial):
+            trail = trail.to(point)
+            residual = abs(point.loss - attempt.aim)
+            if residual > loose or residual > nearest:
                 continue
-            there = self._judge(terrain, here, leg, decrease, length, len(legs) - 1)
-            if isinstance(there, str) and isinstance(found, Position):
+            there = self._judge(terrain, attempt, point, trail.corrections)
+            if isinstance(there, str) and found is not None and isinstance(found[0], Position):
                 break
-            found, nearest, whole = there, residual, len(legs)
+            found, nearest = (there, trail), residual
             if residual <= within or (isinstance(there, Position) and there.split.sine > CENTRED):
                 break
         if found is None:  # as near as it comes may be near enough
-            return self._judge(terrain, here, legs[-1], decrease, length, len(legs) - 1)
-        del legs[whole:]
+            found = self._judge(terrain, attempt, trail.points[-1], trail.corrections), trail
         return found
 
     @staticmethod
-    def _aim(terrain: Terrain, here: Position, decrease: float) -> float:
+    def _corrector(terrain: Terrain, attempt: Attempt, trial: Tensor) -> Iterator[Evaluation]:
+        problem, n = terrain.problem, attempt.normal
+        if n is None:
+            return newton(problem, attempt.aim, trial)
+        return secant(problem, attempt.aim, trial, n, attempt.square)
+
+    @staticmethod
+    def _aim(terrain: Terrain, here: Position, decrease: float, multiplier: float) -> float:
         """The loss to centre at: L*, or as near to it as half of the step's gain in R pays for.
 
-        Moving the loss by δ costs ν·δ of R; under a wide tolerance that can be more than a step.
+        Moving the loss by δ costs the multiplier times δ of R; under a wide tolerance that can be
+        more than a step.
         """
         level_set = terrain.level_set
         residual = level_set.residual(here.loss)
-        cost = here.split.multiplier * residual
+        cost = multiplier * residual
         share = min(1.0, 0.5 * decrease / cost) if cost > 0.0 else 1.0
         return level_set.level + (1.0 - share) * residual
 
     @staticmethod
-    def _within(terrain: Terrain, here: Position, decrease: float, share: Share) -> float:
+    def _within(terrain: Terrain, attempt: Attempt, share: Share) -> float:
         """How well to centre: what residual is left must be worth less than the step gains."""
         level, tolerance = terrain.level_set.level, terrain.level_set.tolerance
-        floor = (1e-12 if here.theta.dtype == torch.float64 else 1e-6) * level
-        worth = abs(here.split.multiplier)
-        wanted = share.of_gain * decrease / worth if worth else tolerance
+        floor = (1e-12 if attempt.here.theta.dtype == torch.float64 else 1e-6) * level
+        worth = abs(attempt.multiplier)
+        wanted = share.of_gain * attempt.decrease / worth if worth else tolerance
         return min(share.of_tolerance * tolerance, max(wanted, floor))
 
     def _judge(
-        self,
-        terrain: Terrain,
-        here: Position,
-        leg: Leg,
-        decrease: float,
-        length: float,
-        spent: int,
+        self, terrain: Terrain, attempt: Attempt, point: Evaluation, corrections: int
     ) -> Position | str:
         """The position there, or why it is refused."""
-        if not terrain.level_set.contains(leg.loss):
+        if not terrain.level_set.contains(point.loss):
             return "not brought back to the level"
-        there = terrain.at(leg.theta, leg.loss, leg.gradient, length, spent)
-        lagrangian = there.value - here.value
-        lagrangian += here.split.multiplier * (there.loss - here.loss)
-        if lagrangian <= -ARMIJO * decrease and there.value < here.value:  # false of a NaN
-            return there
+        if not terrain.objective.cheap:
+            point.gradient  # noqa: B018 - R's passes over the data take the place of its graph
+        value, slope = terrain.objective_at(point.theta)
+        here, decrease, length = attempt.here, attempt.decrease, attempt.length
+        lagrangian = value - here.value + attempt.multiplier * (point.loss - here.loss)
+        if lagrangian <= -ARMIJO * decrease and value < here.value:  # false of a NaN
+            theta, loss, gradient = point.theta, point.loss, point.gradient
+            return Position(theta, loss, gradient, value, slope, length, corrections)
         return "R did not come down" if terrain.sign > 0 else "R did not go up"
 
     def _adapt(self, rise: float, length: float, halvings: int) -> None:
