@@ -12,7 +12,7 @@ from lsshell.sessions.session import Session
 from tests.sessions.conversation import results, say, talk
 
 SETUP = """\
-seed 3
+seed 5
 data iris --validation 30
 model mlp 4-8-3
 train --epochs 40 --rate 0.01
